@@ -1,0 +1,1 @@
+"""Starts private RabbitMQ, PostgreSQL and Docker on a Debian machine."""

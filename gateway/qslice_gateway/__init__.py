@@ -1,0 +1,1 @@
+"""The gateway of qslice: REST, the database and the ledger."""

@@ -1,0 +1,1 @@
+"""The publisher of qslice: completions become records of the SLICES Metadata Registry."""

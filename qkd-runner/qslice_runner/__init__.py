@@ -1,0 +1,1 @@
+"""The worker of qslice that clones, builds and runs experiments."""

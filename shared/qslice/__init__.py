@@ -1,0 +1,1 @@
+"""The contract, worker loop, SDK and command line of qslice."""

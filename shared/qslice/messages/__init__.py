@@ -1,0 +1,1 @@
+"""The messages of qslice: what lab scripts, gateway and workers write to each other."""

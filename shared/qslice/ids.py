@@ -16,7 +16,7 @@ _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _TYPE_ID = re.compile(
     r"^(?P<type>[a-z]{1,16})_(?P<authority>[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)_"
-    r"(?P<suffix>[0-7][0-9a-hjkmnp-tv-z]{25})$"
+    r"(?P<suffix>[0-7][0-9a-hjkmnp-tv-z]{25})\Z"
 )
 
 JOB = "job"

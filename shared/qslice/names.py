@@ -30,7 +30,7 @@ HEADER_FIELD = "x-qslice-field"
 HEADER_QUEUE = "x-qslice-queue"
 HEADER_OWNER = "x-qslice-owner"
 
-_PROJECT = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_PROJECT = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 PROJECT_RULE = "1 to 63 of a-z, 0-9 and '-', neither first nor last a '-'"
 #: Projects that no one may make: their queues would be the system's own.
 RESERVED = frozenset({"qslice", "amq"})
@@ -38,7 +38,7 @@ RESERVED = frozenset({"qslice", "amq"})
 
 def check_project(name: str) -> str:
     """The name itself; raises `ValueError` that tells the rule where it breaks it."""
-    if not _PROJECT.match(name) or "\n" in name:
+    if not _PROJECT.match(name):
         raise ValueError(f"{name[:80]!r} is no project name: {PROJECT_RULE}")
     if name in RESERVED:
         raise ValueError(f"{name!r} is a reserved name")

@@ -13,8 +13,8 @@ SCHEMES = ("https", "http", "ssh", "file")
 _SCP = re.compile(
     r"^(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^:].*)$"
 )
-_REF = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./+@-]{0,199}$")
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_REF = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./+@-]{0,199}\Z")
+_COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
 MAX_LENGTH = 2000
 
 

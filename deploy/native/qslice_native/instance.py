@@ -1,0 +1,129 @@
+"""One instance (`demo`, `tests`): its broker, its database, the engine, and what others read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from qslice_native import base_images, packages
+from qslice_native.docker_engine import LABEL, DockerEngine
+from qslice_native.files import read_json, write_json
+from qslice_native.places import Places, checkout_root
+from qslice_native.postgres import PostgreSQL
+from qslice_native.rabbitmq import ADMIN, RabbitMQ
+from qslice_native.say import say
+from qslice_native.settings import InstanceSettings
+
+#: Instances whose data may be lost in a crash of the machine, and go with `down`.
+_THROWAWAY = {"tests"}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Brings the parts of one instance up and down. Every method can be repeated at any time."""
+
+    places: Places
+    #: Whether a Docker engine and the base images belong to it.
+    with_docker: bool = True
+    engine: DockerEngine = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "engine", DockerEngine(self.places))
+
+    def _settings(self) -> InstanceSettings:
+        return InstanceSettings(self.places.settings_file)
+
+    def _rabbitmq(self) -> RabbitMQ:
+        return RabbitMQ(self.places, self._settings())
+
+    def _postgres(self) -> PostgreSQL:
+        durable = self.places.name not in _THROWAWAY
+        return PostgreSQL(self.places, self._settings(), durable)
+
+    def up(self) -> dict[str, Any]:
+        """Install and start what is missing; returns what `state.json` holds.
+
+        Raises NativeError with a message for people, naming the log, where a part cannot start.
+        """
+        wanted = [packages.RABBITMQ, packages.POSTGRESQL, packages.GIT]
+        with self._locked():
+            packages.install(wanted)
+            if self.with_docker:
+                self.engine.up()
+                base_images.provide(self.engine.host)
+            settings = self._settings()
+            rabbitmq = RabbitMQ(self.places, settings)
+            postgres = PostgreSQL(self.places, settings, self.places.name not in _THROWAWAY)
+            postgres.up()
+            rabbitmq.up()
+            state = self._describe(rabbitmq, postgres)
+            if read_json(self.places.state_file) != state:
+                write_json(self.places.state_file, state)
+        return state
+
+    def down(self) -> None:
+        """Stop what this instance started. The demo's data stays, the tests' goes."""
+        with self._locked():
+            rabbitmq, postgres = self._rabbitmq(), self._postgres()
+            for part in (rabbitmq, postgres):
+                say(part.title, "stopped" if part.down() else "was not running")
+            if self.with_docker:
+                self.engine.down()
+            self.places.state_file.unlink(missing_ok=True)
+            if self.places.name in _THROWAWAY:
+                rabbitmq.remove()
+                postgres.remove()
+
+    def status(self) -> dict[str, bool]:
+        """Part -> whether it runs and answers."""
+        answers: dict[str, bool] = {}
+        for part in (self._rabbitmq(), self._postgres()):
+            answers[part.title] = part.is_running() and part.is_ready()
+        if self.with_docker:
+            answers[self.engine.title] = self.engine.is_ready()
+        return answers
+
+    def _describe(self, rabbitmq: RabbitMQ, postgres: PostgreSQL) -> dict[str, Any]:
+        return {
+            "instance": self.places.name,
+            "amqp_url": rabbitmq.amqp_url,
+            "rabbitmq_admin": ADMIN,
+            "rabbitmq_data": str(self.places.data / "rabbitmq"),
+            "management_url": rabbitmq.management_url,
+            "prometheus_url": rabbitmq.prometheus_url,
+            "postgres_url": postgres.url,
+            "docker_host": self.engine.host if self.with_docker else None,
+            # Containers with this label are removed by `down`.
+            "docker_label": {LABEL: self.places.mark},
+            "logs": str(self.places.logs),
+        }
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One `up` or `down` of an instance at a time."""
+        self.places.prepare()
+        lock = FileLock(self.places.lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(self.places.name, "waits for another run of this command")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def instance(name: str) -> Instance:
+    """The instance of this name in this checkout."""
+    return Instance(Places(checkout_root(), name))
+
+
+def known_instances() -> list[str]:
+    """The names of this checkout's instances that have data on this machine."""
+    directory = Places(checkout_root(), "any").data.parent
+    return sorted(path.name for path in directory.glob("*") if path.is_dir())

@@ -65,8 +65,8 @@ def _by_gaps(rng: Random, trials: int, probability: float) -> int:
 def _by_transformed_rejection(rng: Random, trials: int, probability: float) -> int:
     """Algorithm BTRS of W. Hörmann, J. Stat. Comput. Simul. 46, 101-110 (1993).
 
-    Needs probability <= 1/2 and a mean of at least 10. The factorials enter through their
-    Stirling corrections: a difference of plain log-factorials would lose all its digits at 10^12.
+    Needs probability <= 1/2 and a mean of at least 10. The factorials enter through their Stirling
+    corrections: the difference of plain log-factorials would lose all its digits at 10^12.
     """
     deviation = math.sqrt(trials * probability * (1.0 - probability))
     b = 1.15 + 2.53 * deviation
@@ -87,17 +87,22 @@ def _by_transformed_rejection(rng: Random, trials: int, probability: float) -> i
             return k
         if not 0 <= k <= trials:
             continue
-        log_ratio = (
-            (mode + 0.5) * math.log((mode + 1) / (odds * (trials - mode + 1)))
-            + (trials + 1) * math.log1p((k - mode) / (trials - k + 1))
-            + (k + 0.5) * math.log(odds * (trials - k + 1) / (k + 1))
-            + _stirling_correction(mode)
-            + _stirling_correction(trials - mode)
-            - _stirling_correction(k)
-            - _stirling_correction(trials - k)
-        )
+        log_ratio = log_relative_probability(trials, odds, mode, k)
         if math.log(v * alpha / (a / (us * us) + b)) <= log_ratio:
             return k
+
+
+def log_relative_probability(trials: int, odds: float, mode: int, k: int) -> float:
+    """ln [P(k) / P(mode)] of a binomial with success odds p / (1 - p)."""
+    return (
+        (mode + 0.5) * math.log((mode + 1) / (odds * (trials - mode + 1)))
+        + (trials + 1) * math.log1p((k - mode) / (trials - k + 1))
+        + (k + 0.5) * math.log(odds * (trials - k + 1) / (k + 1))
+        + _stirling_correction(mode)
+        + _stirling_correction(trials - mode)
+        - _stirling_correction(k)
+        - _stirling_correction(trials - k)
+    )
 
 
 def _stirling_correction(k: int) -> float:

@@ -22,7 +22,7 @@ from closed_form import (
 from finite_key import finite_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import simulate
+from simulation import Basis, Run, Tally, simulate
 
 LINK = Parameters()
 PULSES = 10**11
@@ -139,10 +139,19 @@ def test_the_standard_error_is_the_spread_of_repeated_runs() -> None:
     assert mean == pytest.approx(key_rate(link), abs=4 * expected / math.sqrt(len(rates)))
 
 
-@pytest.mark.parametrize("distance", [0, 40, 110])
-def test_every_sampled_gain_and_error_rate_agrees_with_the_closed_form(distance: float) -> None:
-    link = LINK.at(distance)
-    run = simulate(link, PULSES, Random(distance))
+@pytest.mark.parametrize(
+    "link",
+    [
+        LINK,
+        LINK.at(40),
+        LINK.at(110),
+        # So bright, lossless and noisy that photon and background clicks often coincide.
+        Parameters(0, 0, 0.7, 0.3, 0.1, signal_intensity=2.5, decoy_intensity=0.9),
+    ],
+    ids=["0 km", "40 km", "110 km", "noisy"],
+)
+def test_every_sampled_gain_and_error_rate_agrees_with_the_closed_form(link: Parameters) -> None:
+    run = simulate(link, PULSES, Random(9))
     for tally in run.intensities:
         expected_gain = gain(link, tally.mean_photons)
         expected_qber = qber(link, tally.mean_photons)
@@ -216,6 +225,23 @@ def test_a_finite_key_grows_with_the_run_towards_its_limit_and_never_beyond() ->
     assert rates == sorted(rates)
     assert rates[0] == 0 < rates[1]
     assert 0.98 * limit < rates[-1] < limit
+
+
+def test_a_finite_key_has_the_length_that_the_paper_gives_for_these_counts() -> None:
+    def tally(mean: float, x: tuple[int, int], z: tuple[int, int]) -> Tally:
+        return Tally(mean, sent=0, x=Basis(*x), z=Basis(*z))
+
+    run = Run(
+        signal=tally(0.48, (200_000_000, 6_700_000), (190_000_000, 6_300_000)),
+        decoy=tally(0.05, (6_000_000, 202_000), (5_800_000, 196_000)),
+        vacuum=tally(0.0, (90_000, 45_000), (60_000, 30_000)),
+    )
+    key = finite_key(LINK, run, 1e-10)
+    # Worked out apart, from the formulae for any two decoy intensities.
+    assert key.vacuum_events == pytest.approx(276114.5137, rel=1e-9)
+    assert key.single_photon_events == pytest.approx(120576376.7, rel=1e-9)
+    assert key.phase_error == pytest.approx(0.03223632084, rel=1e-9)
+    assert key.secret_bits == 42605899
 
 
 def test_more_secrecy_costs_key() -> None:

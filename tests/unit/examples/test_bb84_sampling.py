@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling import binomial, multinomial
+from sampling import binomial, log_relative_probability, multinomial
 
 
 def _probability(trials: int, probability: float, k: int) -> float:
@@ -33,7 +33,7 @@ def _probability(trials: int, probability: float, k: int) -> float:
     ],
 )
 def test_a_binomial_has_the_exact_distribution(trials: int, probability: float) -> None:
-    draws = 40_000
+    draws = 300_000
     rng = Random(f"{trials}:{probability}")
     seen: dict[int, int] = {}
     for _ in range(draws):
@@ -54,7 +54,23 @@ def test_a_binomial_has_the_exact_distribution(trials: int, probability: float) 
         classes += 1
     freedom = classes - 1
     assert freedom >= 3
-    assert chi_square < freedom + 5 * math.sqrt(2 * freedom)
+    assert chi_square < freedom + 4 * math.sqrt(2 * freedom)
+
+
+@given(
+    trials=st.integers(min_value=20, max_value=10**5),
+    probability=st.floats(min_value=1e-3, max_value=0.5),
+    fraction=st.floats(min_value=0, max_value=1),
+)
+def test_the_acceptance_ratio_is_that_of_the_binomial_probabilities(
+    trials: int, probability: float, fraction: float
+) -> None:
+    k, mode = round(fraction * trials), math.floor((trials + 1) * probability)
+    odds = probability / (1 - probability)
+    expected = math.lgamma(mode + 1) + math.lgamma(trials - mode + 1)
+    expected += (k - mode) * math.log(odds) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+    found = log_relative_probability(trials, odds, mode, k)
+    assert found == pytest.approx(expected, rel=1e-7, abs=1e-6)
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -18,8 +19,10 @@ from qslice_native.rabbitmq import ADMIN, RabbitMQ
 from qslice_native.say import say
 from qslice_native.settings import InstanceSettings
 
-#: Instances whose data may be lost in a crash of the machine, and go with `down`.
-_THROWAWAY = {"tests"}
+#: Instances whose data stays after `down`.
+_KEPT = {"demo"}
+#: Instances that need not survive a crash of the machine: no fsync, so tests are fast.
+_NOT_DURABLE = {"tests"}
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,19 @@ class Instance:
     places: Places
     #: Whether a Docker engine and the base images belong to it.
     with_docker: bool = True
-    engine: DockerEngine = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "engine", DockerEngine(self.places))
+    @property
+    def engine(self) -> DockerEngine:
+        return DockerEngine(self.places)
 
-    def _settings(self) -> InstanceSettings:
-        return InstanceSettings(self.places.settings_file)
+    @property
+    def rabbitmq(self) -> RabbitMQ:
+        return RabbitMQ(self.places, InstanceSettings(self.places.settings_file))
 
-    def _rabbitmq(self) -> RabbitMQ:
-        return RabbitMQ(self.places, self._settings())
-
-    def _postgres(self) -> PostgreSQL:
-        durable = self.places.name not in _THROWAWAY
-        return PostgreSQL(self.places, self._settings(), durable)
+    @property
+    def postgres(self) -> PostgreSQL:
+        settings = InstanceSettings(self.places.settings_file)
+        return PostgreSQL(self.places, settings, durable=self.places.name not in _NOT_DURABLE)
 
     def up(self) -> dict[str, Any]:
         """Install and start what is missing; returns what `state.json` holds.
@@ -55,54 +57,64 @@ class Instance:
             if self.with_docker:
                 self.engine.up()
                 base_images.provide(self.engine.host)
-            settings = self._settings()
-            rabbitmq = RabbitMQ(self.places, settings)
-            postgres = PostgreSQL(self.places, settings, self.places.name not in _THROWAWAY)
-            postgres.up()
-            rabbitmq.up()
-            state = self._describe(rabbitmq, postgres)
+            self.postgres.up()
+            self.rabbitmq.up()
+            state = self.describe()
             if read_json(self.places.state_file) != state:
                 write_json(self.places.state_file, state)
         return state
 
     def down(self) -> None:
-        """Stop what this instance started. The demo's data stays, the tests' goes."""
+        """Stop what this instance started. Its data goes, but for the demo's."""
         with self._locked():
-            rabbitmq, postgres = self._rabbitmq(), self._postgres()
-            for part in (rabbitmq, postgres):
+            for part in (self.rabbitmq, self.postgres):
                 say(part.title, "stopped" if part.down() else "was not running")
             if self.with_docker:
                 self.engine.down()
             self.places.state_file.unlink(missing_ok=True)
-            if self.places.name in _THROWAWAY:
-                rabbitmq.remove()
-                postgres.remove()
+            if self.places.name not in _KEPT:
+                self.rabbitmq.remove()
+                self.postgres.remove()
+
+    def remove(self) -> None:
+        """Stop it and delete all its files."""
+        self.down()
+        shutil.rmtree(self.places.data, ignore_errors=True)
+        shutil.rmtree(self.places.run, ignore_errors=True)
+        self.places.lock_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # Other instances of this checkout may still be there.
+            self.places.data.parent.rmdir()
 
     def status(self) -> dict[str, bool]:
         """Part -> whether it runs and answers."""
         answers: dict[str, bool] = {}
-        for part in (self._rabbitmq(), self._postgres()):
+        for part in (self.rabbitmq, self.postgres):
             answers[part.title] = part.is_running() and part.is_ready()
         if self.with_docker:
             answers[self.engine.title] = self.engine.is_ready()
         return answers
 
-    def _describe(self, rabbitmq: RabbitMQ, postgres: PostgreSQL) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
+        """What `state.json` holds: addresses with passwords, and where things are."""
+        rabbitmq = self.rabbitmq
         return {
             "instance": self.places.name,
             "amqp_url": rabbitmq.amqp_url,
             "rabbitmq_admin": ADMIN,
+            "rabbitmq_admin_password": rabbitmq.admin_password,
+            "console_url": rabbitmq.console_url,
             "rabbitmq_data": str(self.places.data / "rabbitmq"),
             "management_url": rabbitmq.management_url,
             "prometheus_url": rabbitmq.prometheus_url,
-            "postgres_url": postgres.url,
+            "postgres_url": self.postgres.url,
             "docker_host": self.engine.host if self.with_docker else None,
             # Containers with this label are removed by `down`.
             "docker_label": {LABEL: self.places.mark},
             "logs": str(self.places.logs),
         }
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One `up` or `down` of an instance at a time."""
         self.places.prepare()

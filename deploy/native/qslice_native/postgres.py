@@ -77,6 +77,16 @@ class PostgreSQL:
     def is_running(self) -> bool:
         return self._server.is_running()
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server while it runs."""
+        identity = self._server.identity()
+        return identity.pid if identity else None
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would; for tests and drills."""
+        self._server.kill()
+
     def is_ready(self) -> bool:
         """Whether the server accepts connections."""
         command = [str(self._programs / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.port)]

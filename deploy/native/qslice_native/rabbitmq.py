@@ -94,8 +94,15 @@ class RabbitMQ:
         return Ports(*(self._settings.port(f"rabbitmq_{name}") for name in Ports.__annotations__))
 
     @property
-    def management_url(self) -> str:
+    def console_url(self) -> str:
+        """The management page, for a browser."""
         return f"http://{LOOPBACK}:{self.ports.management}"
+
+    @property
+    def management_url(self) -> str:
+        """The management API, with the administrator's name and password in it."""
+        password = quote(self.admin_password, safe="")
+        return f"http://{ADMIN}:{password}@{LOOPBACK}:{self.ports.management}"
 
     @property
     def prometheus_url(self) -> str:
@@ -104,23 +111,34 @@ class RabbitMQ:
     @property
     def amqp_url(self) -> str:
         """The administrator's AMQP URL, virtual host `/`."""
-        password = quote(self._admin_password, safe="")
+        password = quote(self.admin_password, safe="")
         return f"amqp://{ADMIN}:{password}@{LOOPBACK}:{self.ports.amqp}/%2F"
 
     @property
-    def _admin_password(self) -> str:
+    def admin_password(self) -> str:
+        """The password of `ADMIN`."""
         return self._settings.secret("rabbitmq_admin_password")
 
     def is_running(self) -> bool:
         return self._server.is_running()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server while it runs."""
+        identity = self._server.identity()
+        return identity.pid if identity else None
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would; for tests and drills."""
+        self._server.kill()
 
     def is_ready(self) -> bool:
         """Whether the node serves AMQP and knows the administrator."""
         try:
             for check in ("overview", f"health/checks/port-listener/{self.ports.amqp}"):
                 httpx.get(
-                    f"{self.management_url}/api/{check}",
-                    auth=(ADMIN, self._admin_password),
+                    f"{self.console_url}/api/{check}",
+                    auth=(ADMIN, self.admin_password),
                     timeout=5,
                     trust_env=False,
                 ).raise_for_status()
@@ -192,7 +210,7 @@ class RabbitMQ:
         if cookie.exists() and not cookie.stat().st_size:
             cookie.unlink()
         definitions_file = home / "definitions.json"
-        write_private(definitions_file, json.dumps(definitions(self._admin_password)), USER)
+        write_private(definitions_file, json.dumps(definitions(self.admin_password)), USER)
         write_private(
             home / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n", USER
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import secrets
 import socket
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from qslice_native.files import read_json, write_json
 from qslice_native.say import NativeError
@@ -14,6 +14,7 @@ from qslice_native.say import NativeError
 LOOPBACK = "127.0.0.1"
 #: Below the range from which the kernel takes the ports of outgoing connections.
 _PORTS = range(20_000, 32_000)
+_SECRET_LENGTH = 24
 
 
 def port_is_free(port: int) -> bool:
@@ -27,41 +28,49 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def pick_free_port(taken: Collection[object] = ()) -> int:
+    """A loopback port that nobody listens on now, outside the kernel's range for clients."""
+    for port in random.sample(_PORTS, 500):
+        if port not in taken and port_is_free(port):
+            return port
+    raise NativeError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}")
+
+
 class InstanceSettings:
-    """A small file of ports and secrets. A damaged or lost one is made anew."""
+    """A small file of ports and secrets, read anew each time: other runs may have changed it.
+
+    What is damaged or lost is made anew. Writers hold the lock of the instance.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._values: dict[str, Any] = read_json(path)
 
-    def _keep(self, key: str, value: int | str) -> None:
-        self._values[key] = value
-        write_json(self._path, self._values)
+    def _set(self, key: str, value: int | str) -> None:
+        write_json(self._path, {**read_json(self._path), key: value})
 
     def port(self, key: str) -> int:
         """The port of this name; a free one is picked the first time."""
-        known = self._values.get(key)
+        known = read_json(self._path).get(key)
         if isinstance(known, int) and known in _PORTS:
             return known
-        taken = {value for value in self._values.values() if isinstance(value, int)}
-        for port in random.sample(_PORTS, 200):
-            if port not in taken and port_is_free(port):
-                self._keep(key, port)
-                return port
-        raise NativeError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}")
+        return self._pick_port(key)
+
+    def _pick_port(self, key: str) -> int:
+        port = pick_free_port(taken=read_json(self._path).values())
+        self._set(key, port)
+        return port
 
     def repick_busy_ports(self, *keys: str) -> None:
-        """Before a stopped part starts: forget those of its ports that others took meanwhile."""
+        """Before a stopped part starts: replace those of its ports that others took meanwhile."""
         for key in keys:
             if not port_is_free(self.port(key)):
-                del self._values[key]
-                self.port(key)
+                self._pick_port(key)
 
     def secret(self, key: str) -> str:
         """The password of this name; generated the first time."""
-        known = self._values.get(key)
-        if isinstance(known, str) and len(known) >= 24:
+        known = read_json(self._path).get(key)
+        if isinstance(known, str) and len(known) >= _SECRET_LENGTH:
             return known
-        fresh = secrets.token_urlsafe(24)
-        self._keep(key, fresh)
+        fresh = secrets.token_urlsafe(_SECRET_LENGTH)
+        self._set(key, fresh)
         return fresh

@@ -37,7 +37,7 @@ def experiment(
 ) -> dict[str, Any]:
     """Run one link and return its result; the same arguments give the same result."""
     # The distance is part of the seed: the points of a sweep are then independent of each other.
-    rng = Random(f"{seed}:{parameters.distance_km!r}")
+    rng = Random(f"{seed}:{float(parameters.distance_km)!r}")
     run = simulate(parameters, pulses, rng)
     seen = run.observables
     bounds = single_photon_bounds(parameters, seen)

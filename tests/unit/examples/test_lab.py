@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from typing import Any
 
 import n_queens
 import pytest
@@ -12,18 +11,16 @@ from qslice.messages.run import read_run
 from sweep import Sweep, check_all_succeeded, describe, read_distances, read_options
 
 
-def _sweep(**changes: Any) -> Sweep:
-    settings = {
-        "name": "s1",
-        "repository": "https://git.example/bb84.git",
-        "distances": ("0", "2.5"),
-        "pulses": "1e9",
-        "seed": 1,
-        "isolation": "task",
-        "as_json": False,
-        "silence_s": 1.0,
-    }
-    return Sweep(**settings | changes)
+SWEEP = Sweep(
+    name="s1",
+    repository="https://git.example/bb84.git",
+    distances=("0", "2.5"),
+    pulses="1e9",
+    seed=1,
+    isolation="task",
+    as_json=False,
+    silence_s=1.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +48,7 @@ def test_distances_that_make_no_sense_are_refused_with_their_text(text: str) -> 
 
 
 def test_every_point_is_a_run_that_the_platform_reads() -> None:
-    for task, distance in zip(_sweep().tasks(), ("0", "2.5"), strict=True):
+    for task, distance in zip(SWEEP.tasks(), ("0", "2.5"), strict=True):
         run, course_form = read_run(json.dumps(task).encode())
         assert course_form is None
         assert run.id == f"s1/{distance}"
@@ -64,9 +61,8 @@ def test_every_point_is_a_run_that_the_platform_reads() -> None:
 
 
 def test_a_sweep_over_the_queue_and_one_over_rest_are_the_same_tasks() -> None:
-    sweep = _sweep()
-    points = ({"distance": distance} for distance in sweep.distances)
-    assert sweep.tasks() == [grids.fill(sweep.template(), point) for point in points]
+    points = ({"distance": distance} for distance in SWEEP.distances)
+    assert SWEEP.tasks() == [grids.fill(SWEEP.template(), point) for point in points]
 
 
 def test_the_repository_comes_from_the_option_or_the_environment(

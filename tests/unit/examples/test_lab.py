@@ -10,7 +10,6 @@ from qslice import grids
 from qslice.messages.run import read_run
 from sweep import Sweep, check_all_succeeded, describe, read_distances, read_options
 
-
 SWEEP = Sweep(
     name="s1",
     repository="https://git.example/bb84.git",

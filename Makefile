@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native
+DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs
 SOURCES := $(DISTRIBUTIONS) tests examples
 
 .PHONY: help install lint test-fast

@@ -10,6 +10,8 @@ DELIVERY_LIMIT = 20
 #: What a Done or Dead queue keeps where nobody reads it; the database has all of it.
 MAX_UNREAD_BYTES = 512 * 1024 * 1024
 UNREAD_MS = 14 * 24 * 3600 * 1000
+#: How often a result may go back to Done, from a script that waits for others: as good as always.
+MAILBOX_DELIVERY_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def _mailbox() -> dict[str, Any]:
     """A queue for people who may never come to read it."""
     return {
         "x-queue-type": "quorum",
+        "x-delivery-limit": MAILBOX_DELIVERY_LIMIT,
         "x-max-length-bytes": MAX_UNREAD_BYTES,
         "x-message-ttl": UNREAD_MS,
         "x-overflow": "drop-head",

@@ -1,0 +1,139 @@
+"""Reading jobs: one, many by filters, their events and their logs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import psycopg
+from qslice import names
+from qslice.states import State
+
+from qslice_gateway.store.pool import Row
+from qslice_gateway.store.query import row, rows
+
+_LISTED = """j.id AS job_id, coalesce(j.producer_id, j.payload->>'id') AS id, j.project, j.kind,
+    j.state, j.attempt, j.faults, j.batch_id, j.batch_index, j.retry_of, j.labels, j.priority,
+    j.owner, j.origin, j.submitted_at, j.queued_at, j.started_at, j.finished_at, j.worker,
+    j.cancel_requested_at, j.exit_code, j.error_owner, j.error_code"""
+
+
+def job(conn: psycopg.Connection[Any], job_id: str) -> Row | None:
+    """All of a job, with its `payload` and its `result` (the message on Done, once it ended)."""
+    return row(conn, f"SELECT {_LISTED}, j.payload, j.result FROM jobs j WHERE j.id = %s", [job_id])
+
+
+def by_producer(conn: psycopg.Connection[Any], project: str, producer_id: str) -> Row | None:
+    """The same by the producer's own key."""
+    return row(
+        conn,
+        f"""SELECT {_LISTED}, j.payload, j.result FROM jobs j
+            WHERE j.project = %s AND j.producer_id = %s""",
+        [project, producer_id],
+    )
+
+
+# One short range of an index per kind and state, however many jobs there are and however rare
+# what is asked for is among them.
+_PAGE = f"""
+SELECT {_LISTED} FROM (
+    SELECT found.id
+    FROM unnest(%(kinds)s::text[]) AS kind, unnest(%(states)s::text[]) AS state,
+    LATERAL (
+        SELECT id FROM jobs
+        WHERE project = %(project)s AND jobs.kind = kind.kind AND jobs.state = state.state
+          AND (%(before)s::text IS NULL OR id < %(before)s)
+        ORDER BY id DESC LIMIT %(limit)s
+    ) AS found
+    ORDER BY found.id DESC LIMIT %(limit)s
+) AS page JOIN jobs j USING (id) ORDER BY j.id DESC"""
+
+_FILTERED = f"""
+SELECT {_LISTED} FROM jobs j
+WHERE {{which}} AND project = %(project)s AND kind = ANY(%(kinds)s) AND state = ANY(%(states)s)
+  AND (%(before)s::text IS NULL OR id < %(before)s)
+ORDER BY id DESC LIMIT %(limit)s"""
+
+
+def jobs(
+    conn: psycopg.Connection[Any],
+    project: str,
+    *,
+    states: Iterable[str] = (),
+    kinds: Iterable[str] = (),
+    batch_id: str | None = None,
+    producer_id: str | None = None,
+    labels: dict[str, str] | None = None,
+    before: str | None = None,
+    limit: int = 50,
+) -> list[Row]:
+    """Jobs of a project, newest first, without payload and result.
+
+    Filters that are empty let everything pass; `labels` must all be there. The next page is
+    `before` the last one's `job_id`.
+    """
+    parameters: dict[str, Any] = {
+        "project": project,
+        "states": [str(state) for state in states] or [str(state) for state in State],
+        "kinds": list(kinds) or list(names.KINDS),
+        "before": before,
+        "limit": limit,
+    }
+    which = []
+    if batch_id is not None:
+        which.append("batch_id = %(batch_id)s")
+        parameters["batch_id"] = batch_id
+    if producer_id is not None:
+        which.append("producer_id = %(producer_id)s")
+        parameters["producer_id"] = producer_id
+    if labels:
+        which.append("labels @> %(labels)s::jsonb AND labels <> '{}'")
+        parameters["labels"] = orjson.dumps(labels).decode()
+    if not which:
+        return rows(conn, _PAGE, parameters)
+    return rows(conn, _FILTERED.format(which=" AND ".join(which)), parameters)
+
+
+def counts(conn: psycopg.Connection[Any], project: str) -> dict[str, int]:
+    """How many jobs of a project are in each state; reads an index over all of them."""
+    return {
+        found["state"]: found["n"]
+        for found in rows(
+            conn,
+            "SELECT state, count(*) AS n FROM jobs WHERE project = %s GROUP BY state",
+            [project],
+        )
+    }
+
+
+def events(
+    conn: psycopg.Connection[Any], job_id: str, *, after: int = 0, limit: int = 1000
+) -> list[Row]:
+    """What happened to a job, in order: `id`, `attempt`, `at`, `type`, `data`."""
+    return rows(
+        conn,
+        """SELECT id, attempt, at, type, data FROM job_events
+           WHERE job_id = %s AND id > %s ORDER BY id LIMIT %s""",
+        [job_id, after, limit],
+    )
+
+
+def logs(
+    conn: psycopg.Connection[Any],
+    job_id: str,
+    *,
+    after: int = 0,
+    attempt: int | None = None,
+    limit: int = 1000,
+) -> list[Row]:
+    """Lines of a job's log in the order they came: `id`, `attempt`, `seq`, `stream`, `at`, `text`.
+
+    A reader who asks again `after` the last id misses none, whichever ledger wrote them.
+    """
+    return rows(
+        conn,
+        """SELECT id, attempt, seq, stream, at, text FROM job_logs
+           WHERE job_id = %(job_id)s AND id > %(after)s
+             AND (%(attempt)s::integer IS NULL OR attempt = %(attempt)s)
+           ORDER BY id LIMIT %(limit)s""",
+        {"job_id": job_id, "after": after, "attempt": attempt, "limit": limit},
+    )

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import n_queens
 import pika
 import pytest
 import sweep_amqp
-from bb84 import experiment
 from broker import LabError, ProjectQueues
-from closed_form import Parameters
-from qslice import ids, names
+from qslice import names
 from qslice.messages.run import read_run
-from queens import count_solutions
 
-from tests.support.lab import Lab, fresh_lab
-from tests.support.platform import Platform
-
-Work = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-@pytest.fixture
-def lab(platform: Platform, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    with fresh_lab(platform, broker_url) as lab:
-        for name, value in lab.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("QSLICE_GIT_DIR", "/srv/git")
-        yield lab
-
-
-def _result(lab: Lab, id_: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "job_id": ids.new(ids.JOB),
-        "id": id_,
-        "project": lab.project,
-        "kind": names.RUN,
-        "state": "succeeded",
-        "attempt": 1,
-        "labels": {},
-    } | fields
-
-
-def _post(lab: Lab, *results: dict[str, Any]) -> None:
-    """Put results on Done, as a worker does."""
-    with pika.BlockingConnection(pika.URLParameters(lab.admin_url)) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        for result in results:
-            key = names.done_key(lab.project, result["kind"], result["state"])
-            channel.basic_publish(names.EXCHANGE_DONE, key, json.dumps(result).encode())
+from tests.integration.examples.work import answering, count_queens, measure, post, result_of
+from tests.support.lab import Lab
 
 
 def _waiting(lab: Lab, queue: str) -> list[dict[str, Any]]:
@@ -67,48 +28,10 @@ def _waiting(lab: Lab, queue: str) -> list[dict[str, Any]]:
     return found
 
 
-@contextmanager
-def _worker(lab: Lab, work: Work) -> Iterator[None]:
-    """Take each task from ToDo, and post what `work` makes of it, every result twice."""
-    stop = threading.Event()
-
-    def serve() -> None:
-        with pika.BlockingConnection(pika.URLParameters(lab.admin_url)) as connection:
-            channel = connection.channel()
-            while not stop.is_set():
-                method, _, body = channel.basic_get(names.todo(lab.project))
-                if method is None:
-                    connection.sleep(0.05)
-                    continue
-                run, task = read_run(body)
-                result = _result(lab, str(run.id), labels=run.labels)
-                if task:
-                    result |= {"ID_projet": task.ID_projet, "ID_tache": task.ID_tache}
-                result |= work({"command": run.command})
-                _post(lab, result, result)
-                channel.basic_ack(method.delivery_tag)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(60)
-
-
-def _measure(task: dict[str, Any]) -> dict[str, Any]:
-    """Do in this process what the container does."""
-    option = dict(zip(task["command"][2::2], task["command"][3::2], strict=True))
-    link = Parameters(distance_km=float(option["--distance"]))
-    pulses = int(float(option["--pulses"]))
-    return {"result": experiment(link, pulses, int(option["--seed"]))}
-
-
 def test_a_sweep_over_the_queue_reports_every_point_once(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with _worker(lab, _measure):
+    with answering(lab, measure):
         assert sweep_amqp.main(["--distances", "0:100:10", "--json"]) == 0
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     distances = sorted(result["result"]["distance_km"] for result in results)
@@ -119,13 +42,13 @@ def test_a_sweep_over_the_queue_reports_every_point_once(
 def test_a_point_that_failed_ends_the_sweep_with_its_reason(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail_at_10(task: dict[str, Any]) -> dict[str, Any]:
-        if "10" not in task["command"]:
-            return _measure(task)
+    def fail_at_10(command: list[str]) -> dict[str, Any]:
+        if "10" not in command:
+            return measure(command)
         error = {"owner": "user", "code": "exit_code", "message": "exit code 2"}
         return {"state": "failed", "error": error}
 
-    with _worker(lab, fail_at_10):
+    with answering(lab, fail_at_10):
         assert sweep_amqp.main(["--distances", "0,10,20"]) == 1
     printed = capsys.readouterr()
     assert "1 of 3 points did not succeed" in printed.err
@@ -134,11 +57,7 @@ def test_a_point_that_failed_ends_the_sweep_with_its_reason(
 
 
 def test_n_queens_sums_what_the_tasks_printed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    def count(task: dict[str, Any]) -> dict[str, Any]:
-        size, column = map(int, task["command"][2:])
-        return {"Resultat": str(count_solutions(size, [column]))}
-
-    with _worker(lab, count):
+    with answering(lab, count_queens):
         assert n_queens.main(["6"]) == 0
         assert n_queens.main(["8"]) == 0
     assert "8 queens: 92 solutions" in capsys.readouterr().err
@@ -147,7 +66,7 @@ def test_n_queens_sums_what_the_tasks_printed(lab: Lab, capsys: pytest.CaptureFi
 def test_a_wrong_total_is_not_taken_for_the_answer(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with _worker(lab, lambda _: {"Resultat": "1"}):
+    with answering(lab, lambda _: {"Resultat": "1"}):
         assert n_queens.main(["8"]) == 1
     assert "8 queens have 92 solutions, not 8" in capsys.readouterr().err
 
@@ -166,7 +85,7 @@ def test_tasks_are_on_the_queue_durably_and_in_a_form_that_the_platform_reads(la
 
 
 def test_results_of_others_stay_on_done(lab: Lab) -> None:
-    _post(lab, _result(lab, "other-1"), _result(lab, "mine"), _result(lab, "other-2"))
+    post(lab, result_of(lab, "other-1"), result_of(lab, "mine"), result_of(lab, "other-2"))
     with ProjectQueues.from_environment() as queues:
         assert [result["id"] for result in queues.results({"mine"})] == ["mine"]
     left = _waiting(lab, names.done(lab.project))
@@ -174,7 +93,7 @@ def test_results_of_others_stay_on_done(lab: Lab) -> None:
 
 
 def test_a_result_whose_handling_crashed_comes_again(lab: Lab) -> None:
-    _post(lab, _result(lab, "a"), _result(lab, "b"))
+    post(lab, result_of(lab, "a"), result_of(lab, "b"))
     with ProjectQueues.from_environment() as queues:
         reading = queues.results({"a", "b"})
         assert [next(reading)["id"], next(reading)["id"]] == ["a", "b"]
@@ -185,7 +104,7 @@ def test_a_result_whose_handling_crashed_comes_again(lab: Lab) -> None:
 
 
 def test_silence_ends_with_the_open_tasks_and_not_for_ever(lab: Lab) -> None:
-    _post(lab, _result(lab, "a"))
+    post(lab, result_of(lab, "a"))
     before = time.monotonic()
     with (
         ProjectQueues.from_environment() as queues,

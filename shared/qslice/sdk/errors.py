@@ -37,7 +37,8 @@ class ApiError(QsliceError):
         self.code = code
         self.detail = detail
         self.fields = fields
-        named = "; ".join(str(problem) for problem in fields)
+        # The detail of many an error is its fields, joined.
+        named = "; ".join(str(problem) for problem in fields if str(problem) not in detail)
         super().__init__(": ".join(part for part in (detail, named) if part) or code)
 
     @classmethod
@@ -53,8 +54,6 @@ class ApiError(QsliceError):
             if isinstance(problem, dict)
         )
         detail = document.get("detail") or document.get("title") or f"error {status}"
-        if len(fields) == 1 and str(detail) == str(fields[0]):
-            detail = ""
         return cls(status, str(document.get("code") or f"http_{status}"), str(detail), fields)
 
 

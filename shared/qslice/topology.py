@@ -84,6 +84,13 @@ QUEUES = (
         {"x-queue-type": "quorum", "x-overflow": "reject-publish"},
         (Binding(names.EXCHANGE_DEAD, "#"),),
     ),
+    #: One publisher at a time: two could both find an object missing and both make it.
+    Queue(
+        names.QUEUE_MRS,
+        {**_kept("", names.QUEUE_MRS_DEAD), "x-single-active-consumer": True},
+        (Binding(names.EXCHANGE_EVENTS, "*.*.completion"),),
+    ),
+    Queue(names.QUEUE_MRS_DEAD, _mailbox()),
 )
 
 

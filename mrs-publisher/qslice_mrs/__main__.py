@@ -1,0 +1,5 @@
+"""`python -m qslice_mrs`."""
+
+from qslice_mrs.main import main
+
+main()

@@ -6,8 +6,11 @@ all instances that registered with it, and stops with the last of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +30,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 LABEL = "qslice.checkout"
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 90
+_CONTAINERD_END_S = 5.0
 
 
 def connect(host: str | None = None, timeout: int = 60) -> docker.DockerClient:
@@ -68,16 +72,24 @@ class DockerEngine:
 
     def is_ready(self) -> bool:
         """Whether the engine answers."""
-        try:
-            client = connect(self.host, timeout=5)
-        except DockerException:
+        if not self._socket_accepts():
             return False
         try:
-            client.info()
+            with contextlib.closing(connect(self.host, timeout=30)) as client:
+                client.info()
         except (DockerException, OSError):
             return False
-        finally:
-            client.close()
+        return True
+
+    def _socket_accepts(self) -> bool:
+        """Asked first, since the SDK leaves a socket open where nobody listens."""
+        if not self.host.startswith("unix://"):
+            return True
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self.host.removeprefix("unix://"))
+            except OSError:
+                return False
         return True
 
     @property
@@ -113,14 +125,17 @@ class DockerEngine:
             self._daemon.wait_until_ready(self.is_ready, _START_TIMEOUT_S)
 
     def _forget_strangers(self) -> None:
-        """Remove pid files of a crashed engine whose pids now belong to other programs."""
+        """Remove pid files of a crashed engine whose pids are dead or other programs' now.
+
+        The engine would wait for a zombie, or for a stranger, to be its containerd.
+        """
         containerd = self.exec_root / "containerd" / "containerd.pid"
         for path, program in ((self.pid_file, "dockerd"), (containerd, "containerd")):
-            try:
-                name = psutil.Process(int(path.read_text())).name()
-            except (OSError, ValueError, psutil.Error):
-                continue
-            if name != program:
+            # The kernel kills containerd with its engine, but not within the same instant.
+            deadline = time.monotonic() + _CONTAINERD_END_S
+            while _runs(path, program) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if not _runs(path, program):
                 path.unlink(missing_ok=True)
 
     def down(self) -> None:
@@ -142,19 +157,21 @@ class DockerEngine:
 
     def _remove_containers(self) -> None:
         label = f"{LABEL}={self.places.mark}"
-        client = connect(self.host)
-        try:
+        with contextlib.closing(connect(self.host)) as client:
             for container in client.containers.list(all=True, filters={"label": label}):
                 container.remove(force=True, v=True)
-        finally:
-            client.close()
 
     def _runs_containers(self) -> bool:
-        client = connect(self.host)
-        try:
+        with contextlib.closing(connect(self.host)) as client:
             return bool(client.containers.list())
-        finally:
-            client.close()
+
+
+def _runs(pid_file: Path, program: str) -> bool:
+    try:
+        process = psutil.Process(int(pid_file.read_text()))
+        return process.name() == program and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, psutil.Error):
+        return False
 
 
 def _in_use(registration: Path) -> bool:

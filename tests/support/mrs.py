@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Mrs:
     """A running stand-in."""
 
     url: str
-    secret: str
+    secret: str = field(repr=False)
     process: ServiceProcess
     verify: str | bool = True
 
@@ -51,6 +52,17 @@ class Mrs:
         """Make it another build of the server."""
         self._call("PUT", "/testbed/build", json=switches)
 
+    def reset(self) -> None:
+        """No faults, and the newest build."""
+        self.heal()
+        self.build(
+            create_answers_object=False,
+            generates_identifier=False,
+            read_only_null=True,
+            boolean_search=True,
+            token_life_s=300,
+        )
+
     def forget_tokens(self) -> None:
         self._call("POST", "/testbed/forget-tokens")
 
@@ -75,6 +87,16 @@ class Mrs:
             "QSLICE_MRS_TIMEOUT_S": "3",
             **more,
         }
+
+
+@contextmanager
+def shared_mrs(folder: Path) -> Iterator[Mrs]:
+    """A stand-in for many tests, each with identifiers of its own."""
+    starter = ProcessStarter(folder)
+    try:
+        yield start_mrs(starter, folder / "state")
+    finally:
+        starter.stop_all()
 
 
 def start_mrs(
@@ -114,3 +136,8 @@ def completion(**given: Any) -> Completion:
         **given,
     }
     return Completion.of(whole)
+
+
+def changed(made: Completion, **changes: Any) -> Completion:
+    """The same thing later."""
+    return Completion.of(made.model_dump() | changes)

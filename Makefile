@@ -3,11 +3,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
+NATIVE := $(BIN)/python -m qslice_native
 PYTHON ?= python3
+# More options for pytest, e.g. `make test PYTEST_ARGS='-k ledger -x'`.
+PYTEST_ARGS ?=
 DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs
 SOURCES := $(DISTRIBUTIONS) tests examples
 
-.PHONY: help install lint test-fast
+.PHONY: help install up down lint test test-fast
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,15 +19,28 @@ install: $(VENV)/installed  ## make the virtual environment with every service i
 
 $(VENV)/installed: constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	@echo "== virtual environment in $(VENV) (about a minute the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@sh deploy/native/make-venv.sh $(VENV) $(PYTHON)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
 		-c constraints.txt -r requirements-dev.txt $(addprefix -e ,$(addprefix ./,$(DISTRIBUTIONS)))
 	@touch $@
+
+up: install  ## start the demo's RabbitMQ, PostgreSQL and Docker engine, installing what is missing
+	@$(NATIVE) up demo
+
+down: install  ## stop all that was started from this checkout, and nothing else
+	@$(NATIVE) down
 
 lint: install  ## style and types
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
+
+# The tests' broker and database stop at the end, whatever the end is; the exit code is pytest's.
+test: install  ## every test, with a real RabbitMQ, PostgreSQL and Docker engine
+	@trap '$(NATIVE) down tests' EXIT; \
+		$(NATIVE) up tests && \
+		$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS) \
+			tests/unit tests/integration tests/acceptance
 
 test-fast: install  ## the unit tests: no broker, no database, no Docker
 	@$(BIN)/python -m pytest -q -n 2 tests/unit

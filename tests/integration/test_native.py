@@ -261,9 +261,8 @@ def engine(places: Places) -> Iterator[DockerEngine]:
     yield one
     one.down()
     # An engine mounts its data directory on itself, and a killed one leaves it so.
-    data = home / "data"
-    while data.is_mount():
-        subprocess.run(["umount", str(data)], check=True)
+    while subprocess.run(["umount", "-ql", f"{home}/data"], check=False).returncode == 0:
+        pass
 
 
 def test_an_engine_is_started_used_again_and_started_anew_after_kill_9(

@@ -10,6 +10,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -37,8 +38,9 @@ from qslice.sdk.models import (
 from qslice.states import State
 
 RunLike = Run | Mapping[str, Any]
-#: Jobs that go in one request.
-_CHUNK = 1000
+#: What goes in one request: jobs, and bytes of them.
+_CHUNK_JOBS = 1000
+_CHUNK_BYTES = 4 * 1024 * 1024
 
 
 class Client:
@@ -95,9 +97,9 @@ class Client:
         """Make a project with its queues; one that you own already is given back."""
         return Project.of(self.api.post("/api/v1/projects", {"name": name}))
 
-    def delete_project(self, name: str) -> None:
-        """Remove a project and its queues."""
-        self.api.delete(f"/api/v1/projects/{_quoted(name)}")
+    def delete_project(self, name: str, *, force: bool = False) -> None:
+        """Remove a project and its queues; with `force` also where jobs are still to do."""
+        self.api.delete(f"/api/v1/projects/{_quoted(name)}", force="true" if force else None)
 
     def broker_user(self, project: str | None = None) -> BrokerUser:
         """A new password for the project's RabbitMQ user; the one before ends."""
@@ -116,7 +118,10 @@ class Client:
         The same `id` of a run, or the same `request_id`, is the same job.
         Raises `ApiError`, whose `fields` name what is wrong.
         """
-        body = {**_fields(run), "request_id": request_id or ids.encode(ids.uuid7())}
+        body = _fields(run)
+        if body.get("id") is None and "ID_tache" not in body:
+            # A run that has its own key needs no other.
+            body["request_id"] = request_id or ids.encode(ids.uuid7())
         return JobRef.of(self.api.post(f"{self._of(project)}/jobs", body))
 
     def submit_many(
@@ -131,12 +136,11 @@ class Client:
         Where one request fails the ones before it are accepted: the same call with the same
         `request_id` goes on.
         """
-        given = [_fields(run) for run in runs]
         key = request_id or ids.encode(ids.uuid7())
         path = f"{self._of(project)}/jobs"
         accepted: list[JobRef] = []
-        for start in range(0, len(given), _CHUNK):
-            body = {"jobs": given[start : start + _CHUNK], "request_id": f"{key}-{start}"}
+        for chunk in _chunks(map(_fields, runs)):
+            body = {"jobs": chunk, "request_id": f"{key}-{len(accepted)}"}
             accepted += JobRef.each(self.api.post(path, body)["items"])
         return accepted
 
@@ -150,11 +154,23 @@ class Client:
         project: str | None = None,
         state: State | str | None = None,
         batch: str | Batch | None = None,
-        **filters: Any,
+        id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
     ) -> Iterator[Job]:
-        """The project's jobs, newest first."""
-        batch_id = batch.batch_id if isinstance(batch, Batch) else batch
-        query = {"state": state and str(state), "batch_id": batch_id, **filters}
+        """The project's jobs, newest first, without what they wrote.
+
+        `state` may be several, with commas; `id` is the producer's own key; `labels` must all be
+        there; `since` is when they were handed in.
+        """
+        query = {
+            "state": state and str(state),
+            "batch_id": batch.batch_id if isinstance(batch, Batch) else batch,
+            "id": id,
+            "label": ",".join(f"{name}={value}" for name, value in (labels or {}).items()) or None,
+            "since": since and since.isoformat(),
+            "limit": 200,
+        }
         return Job.each(self.api.pages(f"{self._of(project)}/jobs", **query))
 
     def wait(self, job: str | JobRef | Job, timeout_s: float | None = None) -> Job:
@@ -173,7 +189,7 @@ class Client:
         return self.job(job)
 
     def retry(self, job: str | JobRef | Job) -> JobRef:
-        """Run a job that is over once more."""
+        """Run a job once more that did not succeed, as a new job; asked again, the same one."""
         return JobRef.of(self.api.post(f"{_job_path(job)}/retry"))
 
     def logs(self, job: str | JobRef | Job, *, follow: bool = False) -> Iterator[LogLine]:
@@ -183,12 +199,19 @@ class Client:
         """
         path = f"{_job_path(job)}/logs"
         for event in self.api.events(path, follow="true" if follow else "false"):
-            if event.name in ("log", "message"):
+            if event.name == "log":
                 yield LogLine.of(orjson.loads(event.data))
 
-    def events(self, job: str | JobRef | Job) -> Iterator[JobEvent]:
-        """What happened to the job so far."""
-        return JobEvent.each(self.api.pages(f"{_job_path(job)}/events"))
+    def log_text(self, job: str | JobRef | Job) -> str:
+        """The log so far, as one text."""
+        return self.api.text(f"{_job_path(job)}/logs")
+
+    def events(self, job: str | JobRef | Job, *, follow: bool = False) -> Iterator[JobEvent]:
+        """What happened to the job; with `follow` as it happens, until the job is over."""
+        path = f"{_job_path(job)}/events"
+        for event in self.api.events(path, follow="true" if follow else "false"):
+            if event.name == "event":
+                yield JobEvent.of(orjson.loads(event.data))
 
     # Sweeps
 
@@ -258,9 +281,10 @@ class Client:
         """Messages that could not be read or done, newest first, with the reason."""
         return DeadMessage.each(self.api.pages(f"{self._of(project)}/dead"))
 
-    def replay(self, message_id: str, *, project: str | None = None) -> Any:
-        """Put a dead message on its queue once more."""
-        return self.api.post(f"{self._of(project)}/dead/{_quoted(message_id)}/replay")
+    def replay(self, message_id: str, *, project: str | None = None) -> DeadMessage:
+        """Try a dead message again: its job as a new job, else the message on its queue."""
+        path = f"{self._of(project)}/dead/{_quoted(message_id)}/replay"
+        return DeadMessage.of(self.api.post(path))
 
     def delete_dead(self, message_id: str, *, project: str | None = None) -> None:
         """Drop a dead message from the list."""
@@ -275,6 +299,19 @@ class Client:
 
 def _fields(run: RunLike) -> dict[str, Any]:
     return run.model_dump(exclude_unset=True) if isinstance(run, Run) else dict(run)
+
+
+def _chunks(runs: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    chunk, size = list[dict[str, Any]](), 0
+    for run in runs:
+        bytes_ = len(orjson.dumps(run))
+        if chunk and (len(chunk) == _CHUNK_JOBS or size + bytes_ > _CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(run)
+        size += bytes_
+    if chunk:
+        yield chunk
 
 
 def _quoted(part: str) -> str:

@@ -25,6 +25,7 @@ log = logging.getLogger("qslice.sdk")
 _BUSY = frozenset({429, 502, 503, 504})
 #: Silence after which a live stream is taken for dead; the gateway sends comments more often.
 _STREAM_SILENCE_S = 60.0
+_RESUME_S = 0.5
 
 
 class _Again(Exception):
@@ -66,8 +67,8 @@ class Api:
     def post(self, path: str, body: Any = None) -> Any:
         return self.send("POST", path, body={} if body is None else body)
 
-    def delete(self, path: str) -> Any:
-        return self.send("DELETE", path)
+    def delete(self, path: str, **query: Any) -> Any:
+        return self.send("DELETE", path, query=query)
 
     def send(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None
@@ -76,7 +77,7 @@ class Api:
 
         Raises `ApiError` where the gateway refuses, `Unreachable` where it does not answer.
         """
-        response = self._tried("GET" if method == "GET" else method, path, query, body)
+        response = self._tried(method, path, query, body)
         if not response.content:
             return None
         try:
@@ -108,20 +109,24 @@ class Api:
 
         The server ends a stream with an event `end`.
         """
-        begun = time.monotonic()
+        failing_since: float | None = None
         while True:
             try:
                 for event in self._stream(path, last_id, query):
                     last_id = event.id or last_id
-                    begun = time.monotonic()
+                    failing_since = None
                     if event.name == "end":
                         return
                     yield event
+                # Long streams are ended to be taken up again.
+                pause = _RESUME_S
             except _Again as again:
-                if time.monotonic() - begun > self._patience_s:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > self._patience_s:
                     raise again.error from None
                 log.info("the stream was cut (%s): taking it up again", again)
-                time.sleep(max(again.after_s, 0.5))
+                pause = max(again.after_s, _RESUME_S)
+            time.sleep(pause)
 
     def _stream(
         self, path: str, last_id: str | None, query: Mapping[str, Any]
@@ -137,6 +142,8 @@ class Api:
                 if not response.is_success:
                     response.read()
                 self._check(response)
+                if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    raise Unreachable(f"{self.url} gives no stream; is it a qslice gateway?")
                 yield from parse(response.iter_lines())
         except httpx.TransportError as error:
             raise _Again(self._unreachable(error)) from None

@@ -80,8 +80,9 @@ class Job(View):
     duration_s: float | None = None
     worker: str | None = None
     exit_code: int | None = None
-    stdout: str = ""
-    stderr: str = ""
+    #: None until the job is over, as what follows.
+    stdout: str | None = None
+    stderr: str | None = None
     result: Any = None
     error: Error | None = None
     commit: str | None = None
@@ -126,9 +127,11 @@ class LogLine(View):
 class JobEvent(View):
     """Something that happened to a job."""
 
+    #: A state, or what a worker told: `progress`, `resource`, `fault`, …
     type: str
     at: datetime | None = None
     attempt: int | None = None
+    data: dict[str, Any] | None = None
 
 
 class DeadMessage(View):
@@ -141,3 +144,8 @@ class DeadMessage(View):
     queue: str | None = None
     job_id: str | None = None
     at: datetime | None = None
+    #: The message as it was.
+    body: str | None = None
+    replayed_at: datetime | None = None
+    #: The new job's id, or the queue that the message went back to.
+    replayed_as: str | None = None

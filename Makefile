@@ -8,6 +8,7 @@ PYTHON ?= python3
 # More options for pytest, e.g. `make test PYTEST_ARGS='-k ledger -x'`.
 PYTEST_ARGS ?=
 DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs
+DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs deploy/testbed/openstack
 SOURCES := $(DISTRIBUTIONS) tests examples
 
 .PHONY: help install up down lint test test-fast
@@ -44,3 +45,7 @@ test: install  ## every test, with a real RabbitMQ, PostgreSQL and Docker engine
 
 test-fast: install  ## the unit tests: no broker, no database, no Docker
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
+
+.PHONY: testbed-openstack
+testbed-openstack: install  ## a real OpenStack without a hypervisor, on 127.0.0.1
+	@$(BIN)/python -m qslice_openstack_testbed up

@@ -1,0 +1,1 @@
+"""A real OpenStack without a hypervisor, in one container on this machine."""

@@ -7,14 +7,13 @@ NATIVE := $(BIN)/python -m qslice_native
 PYTHON ?= python3
 # More options for pytest, e.g. `make test PYTEST_ARGS='-k ledger -x'`.
 PYTEST_ARGS ?=
-DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs
 DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs deploy/testbed/openstack
 SOURCES := $(DISTRIBUTIONS) tests examples
 
 .PHONY: help install up down lint test test-fast
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## make the virtual environment with every service in it
 

@@ -119,13 +119,31 @@ def listed(
 def results(
     conn: psycopg.Connection[Any], batch_id: str, *, after: int = -1, limit: int = 1000
 ) -> list[Row]:
-    """The jobs of a batch in the order of the grid, each with `batch_index`, its payload and its
-    result (None until it ends); the next page is `after` the last one's index.
+    """The jobs of a batch in the order of the grid, each with `batch_index` and its result (None
+    until it ends); the next page is `after` the last one's index.
     """
     return rows(
         conn,
-        """SELECT id AS job_id, coalesce(producer_id, payload->>'id') AS id, batch_index, state,
-                  attempt, labels, payload, result
+        """SELECT id AS job_id, coalesce(producer_id, payload->>'id') AS id, project, kind, state,
+                  attempt, batch_id, batch_index, labels, worker, submitted_at, started_at,
+                  finished_at, result
            FROM jobs WHERE batch_id = %s AND batch_index > %s ORDER BY batch_index LIMIT %s""",
         [batch_id, after, limit],
     )
+
+
+def result_columns(conn: psycopg.Connection[Any], batch_id: str, limit: int = 200) -> list[str]:
+    """The keys of the JSON objects among a batch's results; '' where there are other values."""
+    found = rows(
+        conn,
+        """SELECT DISTINCT keys.name FROM jobs j,
+               LATERAL (SELECT j.result->'result' AS value) AS r,
+               LATERAL jsonb_object_keys(
+                   CASE jsonb_typeof(r.value)
+                   WHEN 'object' THEN r.value WHEN 'null' THEN '{}' ELSE '{"": 0}' END
+               ) AS keys (name)
+           WHERE j.batch_id = %s AND r.value IS NOT NULL
+           ORDER BY keys.name LIMIT %s""",
+        [batch_id, limit],
+    )
+    return [one["name"] for one in found]

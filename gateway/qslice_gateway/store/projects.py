@@ -107,3 +107,25 @@ def set_settings(conn: psycopg.Connection[Any], name: str, settings: dict[str, A
         "UPDATE projects SET settings = %s::jsonb WHERE name = %s RETURNING name",
         [orjson.dumps(settings).decode(), name],
     )
+
+
+def add_queue(
+    conn: psycopg.Connection[Any], name: str, queue: str, type_: str, most: int
+) -> str | None:
+    """Remember a queue that the project makes beside its own; the type that it has.
+
+    None where the project has as many as it may.
+    """
+    found = row(
+        conn,
+        """UPDATE projects SET settings = jsonb_set(settings, '{queues}',
+               jsonb_build_object(%(queue)s::text, %(type)s::text)
+               || coalesce(settings->'queues', '{}'))
+           WHERE name = %(name)s AND deleted_at IS NULL AND (
+               coalesce(settings->'queues', '{}') ? %(queue)s
+               OR (SELECT count(*) FROM jsonb_object_keys(coalesce(settings->'queues', '{}')))
+                  < %(most)s)
+           RETURNING settings->'queues'->>%(queue)s AS type""",
+        {"name": name, "queue": queue, "type": type_, "most": most},
+    )
+    return None if found is None else str(found["type"])

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import psycopg
 from qslice import names
-from qslice.states import State
+from qslice.states import ACTIVE, State
 
 from qslice_gateway.store.pool import Row
 from qslice_gateway.store.query import row, rows
@@ -42,6 +42,7 @@ SELECT {_LISTED} FROM (
         SELECT id FROM jobs
         WHERE project = %(project)s AND jobs.kind = kind.kind AND jobs.state = state.state
           AND (%(before)s::text IS NULL OR id < %(before)s)
+          AND (%(since)s::text IS NULL OR id >= %(since)s)
         ORDER BY id DESC LIMIT %(limit)s
     ) AS found
     ORDER BY found.id DESC LIMIT %(limit)s
@@ -51,6 +52,7 @@ _FILTERED = f"""
 SELECT {_LISTED} FROM jobs j
 WHERE {{which}} AND project = %(project)s AND kind = ANY(%(kinds)s) AND state = ANY(%(states)s)
   AND (%(before)s::text IS NULL OR id < %(before)s)
+  AND (%(since)s::text IS NULL OR id >= %(since)s)
 ORDER BY id DESC LIMIT %(limit)s"""
 
 
@@ -64,18 +66,20 @@ def jobs(
     producer_id: str | None = None,
     labels: dict[str, str] | None = None,
     before: str | None = None,
+    since: str | None = None,
     limit: int = 50,
 ) -> list[Row]:
     """Jobs of a project, newest first, without payload and result.
 
     Filters that are empty let everything pass; `labels` must all be there. The next page is
-    `before` the last one's `job_id`.
+    `before` the last one's `job_id`; `since` is the least `job_id`, and those sort by time.
     """
     parameters: dict[str, Any] = {
         "project": project,
         "states": [str(state) for state in states] or [str(state) for state in State],
         "kinds": list(kinds) or list(names.KINDS),
         "before": before,
+        "since": since,
         "limit": limit,
     }
     which = []
@@ -103,6 +107,33 @@ def counts(conn: psycopg.Connection[Any], project: str) -> dict[str, int]:
             [project],
         )
     }
+
+
+def active(conn: psycopg.Connection[Any]) -> list[Row]:
+    """How many jobs are to be done, by `project`, `kind` and `state`; reads those jobs' part of
+    an index alone.
+    """
+    return rows(
+        conn,
+        """SELECT p.name AS project, kind, state, found.n
+           FROM projects p, unnest(%s::text[]) AS kind, unnest(%s::text[]) AS state,
+           LATERAL (
+               SELECT count(*) AS n FROM jobs j
+               WHERE j.project = p.name AND j.kind = kind.kind AND j.state = state.state
+           ) AS found
+           WHERE found.n > 0 ORDER BY project, kind, state""",
+        [list(names.KINDS), sorted(ACTIVE)],
+    )
+
+
+def progress(conn: psycopg.Connection[Any], job_id: str) -> Row | None:
+    """A job's `state`, and for how many seconds it is over (`over_s`; None: it is not)."""
+    return row(
+        conn,
+        """SELECT state, extract(epoch FROM now() - finished_at)::float AS over_s
+           FROM jobs WHERE id = %s""",
+        [job_id],
+    )
 
 
 def events(

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,20 +67,36 @@ def token(
     show: Annotated[
         bool, typer.Option("--show", help="Print the token itself, for other programs.")
     ] = False,
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev", help="Make one with the development issuer's key, on the gateway's machine."
+        ),
+    ] = False,
+    subject: Annotated[str, typer.Option(help="With --dev: who it is for.")] = "developer",
+    project: Annotated[
+        list[str] | None,
+        typer.Option("--project", "-p", help="With --dev: a project that it names; repeat it."),
+    ] = None,
     as_json: output.Json = False,
 ) -> None:
-    """Tell whose token is in use, for which projects, and until when."""
+    """Tell whose token is in use, for which projects, and until when; or make one with --dev.
+
+    What --dev makes is kept like a login's.
+    """
     login_ = config.effective()
+    if dev:
+        made = _dev_token(subject, project or [])
+        first = project[0] if project else login_.project
+        login_ = config.Login(login_.url, made, first)
+        config.save(login_)
     if login_.token is None:
         raise Unconfigured("there is no token: set QSLICE_TOKEN, or run `qslice login`")
     if show:
         output.json({"token": login_.token}) if as_json else print(login_.token)
         return
-    claims = _shown(claims_of(login_.token))
-    if as_json:
-        output.json({"url": login_.url, **claims})
-        return
-    output.pairs({"gateway": login_.url, **claims})
+    claims = {"url": login_.url, **_shown(claims_of(login_.token))}
+    output.json(claims) if as_json else output.pairs(claims)
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -103,6 +120,25 @@ def _shown(claims: dict[str, Any]) -> dict[str, Any]:
         known["expires_at"] = datetime.fromtimestamp(ends, UTC)
         known["expired"] = ends <= datetime.now(UTC).timestamp()
     return known
+
+
+def _dev_token(subject: str, projects: list[str]) -> str:
+    """A token of the gateway's own issuer, which exists only where its operator made a key."""
+    beside = Path(sys.executable).with_name("qslice-gateway")
+    program = str(beside) if beside.exists() else "qslice-gateway"
+    command = [program, "token", "--subject", subject]
+    for name in projects:
+        command += ["--project", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        raise Unconfigured(
+            "the development issuer lives on the gateway's machine, where the program "
+            "qslice-gateway and the key QSLICE_DEV_ISSUER_KEY are; run this there"
+        ) from None
+    if done.returncode != 0:
+        raise Unconfigured(f"qslice-gateway makes no token: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def _secret(token_file: Path | None) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
 
-import httpx
 import orjson
 import pika
 import pytest
-from qslice import ids, names, topology
+from qslice import ids, names
 from qslice.messages.result import Result
 from qslice.states import State
+
+from tests.support.lab import fresh_lab
+from tests.support.platform import Platform
 
 
 @dataclass
@@ -70,28 +70,12 @@ class Project:
 
 
 @pytest.fixture
-def project(broker_url: str, management_url: str) -> Iterator[Project]:
+def project(platform: Platform, broker_url: str) -> Iterator[Project]:
     """A project of this test's own, with its queues and its lab's user."""
-    name, user, password = "bb84", f"lab-{secrets.token_hex(6)}", secrets.token_urlsafe(12)
-    vhost = quote(urlsplit(broker_url).path.removeprefix("/"), safe="")
-    may = topology.lab_permissions(name)
-    connection = pika.BlockingConnection(pika.URLParameters(broker_url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    topology.declare_blocking(channel)
-    topology.declare_blocking(channel, name)
-    with httpx.Client(base_url=management_url, timeout=60, trust_env=False) as api:
-        api.put(f"/api/users/{user}", json={"password": password, "tags": ""}).raise_for_status()
-        api.put(
-            f"/api/permissions/{vhost}/{user}",
-            json={"configure": may.configure, "write": may.write, "read": may.read},
-        ).raise_for_status()
-        api.put(
-            f"/api/topic-permissions/{vhost}/{user}",
-            json={"exchange": names.EXCHANGE_TODO, "write": may.topic_write, "read": "^$"},
-        ).raise_for_status()
-        parts = urlsplit(broker_url)
-        where = f"{user}:{password}@{parts.hostname}:{parts.port}"
-        yield Project(name, urlunsplit(parts._replace(netloc=where)), channel)
-        api.delete(f"/api/users/{user}").raise_for_status()
-    connection.close()
+    with (
+        fresh_lab(platform, broker_url, "bb84") as lab,
+        pika.BlockingConnection(pika.URLParameters(broker_url)) as connection,
+    ):
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield Project(lab.project, lab.amqp_url, channel)

@@ -15,3 +15,9 @@ def submit() -> tuple[dict[str, Any], int]:
     if not asked.get("repository") or not asked.get("command"):
         return {"error": "repository and command are required"}, 422
     return {"id": noop.apply_async().id}, 202
+
+
+@app.get("/ready")
+def ready() -> str:
+    """It answers."""
+    return "ready"

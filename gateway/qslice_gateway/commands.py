@@ -40,6 +40,19 @@ def serve() -> None:
 
 
 @app.command()
+def ledger() -> None:
+    """Relay jobs to the broker, answer claims, record events and results, watch workers."""
+    import asyncio
+
+    from qslice_gateway.ledger.service import run
+    from qslice_gateway.ledger.settings import LedgerSettings
+
+    settings = load(LedgerSettings)
+    logs.set_up(settings.log_level, settings.log_format)
+    asyncio.run(run(settings))
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database to this version's schema."""
     from qslice_gateway.store.migrate import upgrade

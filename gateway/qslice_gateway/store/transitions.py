@@ -32,6 +32,7 @@ def change(
     data: str = "NULL::jsonb",
     keep: str = "",
     through: State | None = None,
+    first: Mapping[str, str] | None = None,
     steps: Mapping[str, str] | None = None,
     answer: str = "SELECT m.id AS job_id, m.attempt FROM moved m",
 ) -> str:
@@ -43,6 +44,7 @@ def change(
     data: what the event says, over `j` (the job after) and `i`.
     keep: columns of `i` that `steps` and `answer` read in `moved`, beside the job after and `was`.
     through: a state that the job may still have to pass on the way (its event is written too).
+    first: parts of the statement that come before `items` and may be used there.
     steps: further parts of the statement by name, over `moved`, such as rows for the outbox.
     """
     allowed = before(to)
@@ -60,9 +62,10 @@ def change(
         if through is not None
         else ""
     )
+    leading = "".join(f"{name} AS ({sql}),\n" for name, sql in (first or {}).items())
     more = "".join(f",\n{name} AS ({sql})" for name, sql in (steps or {}).items())
     return f"""
-WITH items AS ({items}),
+WITH {leading}items AS ({items}),
 picked AS (
     SELECT j.id AS picked_id, j.state AS was, i.*
     FROM items i JOIN jobs j ON j.id = i.job_id

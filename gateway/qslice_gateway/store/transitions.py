@@ -48,18 +48,21 @@ def change(
     steps: further parts of the statement by name, over `moved`, such as rows for the outbox.
     """
     allowed = before(to)
+    earlier: tuple[State, ...] = ()
     if through is not None:
         if through not in allowed:
             raise ValueError(f"no job goes from {through} to {to}")
-        allowed = tuple(dict.fromkeys((*before(through), *allowed)))
+        # Not from where it is going: a job that runs is not claimed a second time.
+        earlier = tuple(state for state in before(through) if state not in (to, *allowed))
+        allowed = (*earlier, *allowed)
     assignments = {"state": f"'{to}'", **(sets or {})}
     if to in FINAL:
         assignments = {"finished_at": "now()", "lease_until": "NULL", **assignments}
     written = ", ".join(f"{column} = {value}" for column, value in assignments.items())
     passed = (
-        f"""SELECT m.id, m.attempt, '{through}', NULL::jsonb FROM moved m WHERE m.was IN (
-            {_in(before(through))}) AND m.was NOT IN ({_in(before(to))}) UNION ALL"""
-        if through is not None
+        f"""SELECT m.id, m.attempt, '{through}', NULL::jsonb FROM moved m
+    WHERE m.was IN ({_in(earlier)}) UNION ALL"""
+        if earlier
         else ""
     )
     leading = "".join(f"{name} AS ({sql}),\n" for name, sql in (first or {}).items())

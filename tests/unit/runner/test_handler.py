@@ -86,12 +86,16 @@ def test_everything_carries_the_labels_it_is_found_by() -> None:
     assert filters({"a": "b"}) == {"label": ["a=b"]}
 
 
-def test_a_relative_folder_and_half_of_an_ssh_identity_are_no_settings() -> None:
-    wrong: dict[str, Any]
-    for wrong in (
+@pytest.mark.parametrize(
+    "wrong",
+    [
         {"runner_state_dir": Path("state")},
         {"runner_state_dir": Path("/s"), "allow_file_repositories": Path("git")},
         {"runner_state_dir": Path("/s"), "git_ssh_key": Path("/key")},
-    ):
-        with pytest.raises(ValueError, match=r"must be an absolute path|belong together"):
-            RunnerSettings(amqp_url="amqp://h", **wrong)
+    ],
+)
+def test_a_relative_folder_and_half_of_an_ssh_identity_are_no_settings(
+    wrong: dict[str, Any],
+) -> None:
+    with pytest.raises(ValueError, match=r"must be an absolute path|belong together"):
+        RunnerSettings(amqp_url="amqp://h", **wrong)

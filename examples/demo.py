@@ -17,7 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 # An experiment and the lab scripts are folders to use as they are, not installed packages.
 sys.path.insert(0, str(Path(__file__).resolve().parent / "bb84"))
@@ -52,7 +53,7 @@ def main() -> int:
         write_csv(points, OUTPUT / "results.csv")
         draw(points, OUTPUT / "key-rate.png")
     except LabError as error:
-        console.print(f"make demo failed: {error}", style="red", soft_wrap=True)
+        say(f"make demo failed: {error}", style="red")
         return 1
     show_where_to_look()
     return 0
@@ -64,7 +65,7 @@ def put_into_git() -> None:
     for name in ("bb84", "n-queens"):
         repository = Path(setting("QSLICE_GIT_DIR")) / f"{name}.git"
         commit = publish(EXAMPLES / name, repository)
-        console.print(f"  file://{repository}  commit {commit[:12]}", soft_wrap=True)
+        say(f"  file://{repository}  commit {commit[:12]}")
 
 
 def sweep(way: str, script: str, distances: str, *options: str) -> list[Point]:
@@ -78,7 +79,7 @@ def sweep(way: str, script: str, distances: str, *options: str) -> list[Point]:
     points = [Point.of(way, result) for result in results]
     check(points, asked)
     furthest = max(abs(point.sigmas) for point in points)
-    console.print(
+    say(
         f"  all {len(points)} points agree with the closed form; the furthest lies "
         f"{furthest:.1f} standard errors from it"
     )
@@ -93,7 +94,7 @@ def compare_with_done(results: list[Result]) -> None:
             known = by_rest[told["id"]]
             if (told["job_id"], told["result"]) != (known["job_id"], known["result"]):
                 raise LabError(f"Done and REST tell different results of job {known['job_id']}")
-    console.print(f"  the queue {queues.project}.Done tells the same {len(results)} results")
+    say(f"  the queue {queues.project}.Done tells the same {len(results)} results")
 
 
 def count_queens() -> None:
@@ -107,7 +108,7 @@ def count_queens() -> None:
     found, known = total(results), KNOWN_TOTALS[QUEENS]
     if found != known:
         raise LabError(f"{QUEENS} queens have {known} solutions, not {found}")
-    console.print(f"  {QUEENS} queens: {found} solutions, as is known")
+    say(f"  {QUEENS} queens: {found} solutions, as is known")
 
 
 def follow(
@@ -116,7 +117,7 @@ def follow(
     """Run a lab script as a person would, showing each result that it prints; return them all."""
     command = [sys.executable, str(EXAMPLES / "lab" / script), *options, "--json"]
     shown = " ".join(["python", f"examples/lab/{script}", *options])
-    console.print(f"  $ {shown}", soft_wrap=True)
+    say(f"  $ {shown}")
     results: list[Result] = []
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
@@ -153,14 +154,14 @@ def progress_of(
 
         yield print_line
         return
+    rest_of_the_line = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
         TextColumn("  "),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=rest_of_the_line),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task("waiting for the first result", total=expected)
         yield lambda result: bar.update(task, advance=1, description=one_line(result))
 
@@ -182,12 +183,17 @@ def show_where_to_look() -> None:
         ("commands", ". .run/env && .venv/bin/qslice --help"),
         ("stop it all", "make down"),
     ):
-        console.print(f"  {what:<13}{where}", soft_wrap=True)
+        say(f"  {what:<13}{where}")
 
 
 def heading(text: str) -> None:
     """Say what comes now."""
-    console.print(f"== {text}", style="bold", soft_wrap=True)
+    say(f"== {text}", style="bold")
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print a line; the terminal wraps it, so that paths and commands can be copied whole."""
+    console.print(text, style=style, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -132,8 +132,8 @@ def describe(result: Result) -> str:
         return f"{where}  {result['state']}: {error.get('message', 'no reason given')}"
     point = result["result"]
     return (
-        f"{where}  key rate {point['key_rate']:.3e} ± {point['key_rate_standard_error']:.0e} "
-        f"per pulse, QBER {point['qber']:.2%}"
+        f"{where}  {point['key_rate']:.3e} ± {point['key_rate_standard_error']:.0e} "
+        f"bits per pulse, QBER {point['qber']:.1%}"
     )
 
 

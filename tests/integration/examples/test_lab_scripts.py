@@ -53,7 +53,7 @@ def test_a_point_that_failed_ends_the_sweep_with_its_reason(
     printed = capsys.readouterr()
     assert "1 of 3 points did not succeed" in printed.err
     assert "10 km  failed: exit code 2" in printed.err
-    assert printed.out.count("key rate") == 2
+    assert printed.out.count("bits per pulse") == 2
 
 
 def test_n_queens_sums_what_the_tasks_printed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

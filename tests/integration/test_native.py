@@ -114,7 +114,7 @@ def test_up_ends_what_outlived_a_killed_parent(own_instance: Instance) -> None:
     own_instance.up()
     nodes = [
         process
-        for process in find_processes(f"{places.mark}/rabbitmq", None, None)
+        for process in find_processes(f"{places.mark}/rabbitmq", "rabbitmq")
         if "beam" in Path(f"/proc/{process.pid}/comm").read_text()
     ]
     assert len(nodes) == 1
@@ -141,10 +141,9 @@ def test_everything_listens_on_loopback_only(shared: Instance) -> None:
     places = shared.places
     pids = {
         process.pid
-        for part in ("rabbitmq", "epmd", "postgres")
-        for process in find_processes(f"{places.mark}/{part}", None, None)
+        for part, user in (("rabbitmq", "rabbitmq"), ("epmd", "rabbitmq"), ("postgres", "postgres"))
+        for process in find_processes(f"{places.mark}/{part}", user)
     }
-    pids.add(shared.postgres.pid or 0)
     listening = subprocess.run(
         ["ss", "-Hltnp"], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -78,19 +78,19 @@ def test_a_process_whose_pid_file_was_lost_is_ended_before_a_new_one_starts(
     daemon.pid_file.unlink()
     daemon.start(["sleep", "1000"], ENV)
     assert not lost.is_alive()
-    assert find_processes(daemon.mark, None, None) == [daemon.identity()]
+    assert find_processes(daemon.mark, None) == [daemon.identity()]
 
 
 def test_children_that_outlive_a_killed_parent_are_ended_with_stop(daemon: Daemon) -> None:
     daemon.start(["sh", "-c", "sleep 1000 & wait"], ENV)
-    wait_for(lambda: len(find_processes(daemon.mark, None, None)) == 2, what="the child")
+    wait_for(lambda: len(find_processes(daemon.mark, None)) == 2, what="the child")
     parent = daemon.identity()
     assert parent is not None
     os.kill(parent.pid, signal.SIGKILL)
     wait_for(lambda: not daemon.is_running(), what="end of the parent")
-    assert len(find_processes(daemon.mark, None, None)) == 1
+    assert len(find_processes(daemon.mark, None)) == 1
     assert daemon.stop() is True
-    assert find_processes(daemon.mark, None, None) == []
+    assert find_processes(daemon.mark, None) == []
 
 
 def test_a_process_that_ignores_the_request_is_killed(daemon: Daemon) -> None:

@@ -156,7 +156,7 @@ def _bootstrap(image: BaseImage, tarball: Path) -> None:
     mirror = debian_mirror(image.suite)
     log = tarball.with_suffix(".log")
     command = ["sh", str(_SCRIPT), image.suite, mirror, ",".join(image.packages), str(tarball)]
-    with step(TITLE, f"making {image.reference} with debootstrap, under a minute") as patience:
+    with step(TITLE, f"making {image.reference} with debootstrap, about a minute") as patience:
         with (
             log.open("w") as output,
             subprocess.Popen(

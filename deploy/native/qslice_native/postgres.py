@@ -43,7 +43,6 @@ class PostgreSQL:
             user=USER,
             # "Fast" shutdown: sessions are ended, data is flushed.
             stop_signal=signal.SIGINT,
-            home=self._data,
         )
 
     @property
@@ -168,6 +167,8 @@ class PostgreSQL:
             f"port = {self.port}",
             f"unix_socket_directories = '{self._socket}'",
             "unix_socket_permissions = 0700",
+            # Shown in the titles of all its processes, by which they are found.
+            f"cluster_name = '{self._server.mark}'",
             "max_connections = 300",
             "shared_buffers = 256MB",
             "max_wal_size = 2GB",

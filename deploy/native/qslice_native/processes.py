@@ -1,7 +1,7 @@
 """Detached processes that a later run finds again, and never mistakes for others.
 
 A process is ours when its pid, its start time and the boot are those that were written down, or
-when it carries our mark in its environment: a pid alone may have been given to a stranger.
+when it carries our mark (see `find_processes`): a pid alone may have been given to a stranger.
 """
 
 from __future__ import annotations
@@ -74,11 +74,12 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def find_processes(mark: str, user: str | None, home: Path | None) -> list[Identity]:
-    """All live processes that carry this mark, or are `user`'s and work in `home`.
+def find_processes(mark: str, user: str | None) -> list[Identity]:
+    """All live processes that carry this mark in their environment.
 
-    Finds the children of a killed parent, and what runs although its pid file was lost. PostgreSQL
-    writes its titles over the environment, and is recognised by its working directory instead.
+    Finds the children of a killed parent, and what runs although its pid file was lost. Those of a
+    service account (`user`) are also known by the mark in their command line: PostgreSQL writes
+    its titles over the environment, and in a container root may not read that of others.
     """
     wanted = f"{MARK}={mark}".encode()
     found = []
@@ -86,17 +87,18 @@ def find_processes(mark: str, user: str | None, home: Path | None) -> list[Ident
         if process.pid == os.getpid():
             continue
         try:
-            at_home = (
-                home is not None
+            titled = (
+                user is not None
                 and process.username() == user
-                and Path(f"/proc/{process.pid}/cwd").readlink() == home
+                and any(mark in word for word in process.cmdline())
             )
-            marked = wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            environment = b"" if titled else Path(f"/proc/{process.pid}/environ").read_bytes()
         except (OSError, psutil.Error):
             continue
-        identity = Identity.of(process.pid) if at_home or marked else None
-        if identity is not None:
-            found.append(identity)
+        if titled or wanted in environment.split(b"\0"):
+            identity = Identity.of(process.pid)
+            if identity is not None:
+                found.append(identity)
     return found
 
 
@@ -121,8 +123,6 @@ class Daemon:
     user: str | None = None
     #: The signal that asks it to stop.
     stop_signal: signal.Signals = signal.SIGTERM
-    #: The directory in which it and all its children work, where it has one of its own.
-    home: Path | None = None
     #: Whether what outlives it is to be ended; not for an engine, which has its own way.
     ends_leftovers: bool = True
 
@@ -151,7 +151,7 @@ class Daemon:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**env, MARK: self.mark},
-                cwd=self.home or "/",
+                cwd="/",
                 start_new_session=True,
                 user=self.user,
                 group=self.user,
@@ -196,7 +196,8 @@ class Daemon:
 
     def kill(self) -> None:
         """End it and its children at once, as a crash would; for tests and drills."""
-        processes = find_processes(self.mark, self.user, self.home)
+        main = self.identity()
+        processes = [*find_processes(self.mark, self.user), *([main] if main else [])]
         _signal(processes, signal.SIGKILL)
         _wait_for_end(processes, 10)
 
@@ -204,7 +205,7 @@ class Daemon:
         """End the processes of an earlier run that are still there; True when there were any."""
         if not self.ends_leftovers:
             return False
-        leftovers = find_processes(self.mark, self.user, self.home)
+        leftovers = find_processes(self.mark, self.user)
         _end(leftovers, signal.SIGTERM, 5)
         return bool(leftovers)
 

@@ -78,7 +78,6 @@ class RabbitMQ:
             pid_file=places.processes / "rabbitmq.json",
             log=places.logs / "rabbitmq.log",
             user=USER,
-            home=self._home,
         )
         # Erlang's port mapper would otherwise be one that other nodes of this machine share.
         self._epmd = Daemon(
@@ -196,7 +195,8 @@ class RabbitMQ:
             # Distribution on loopback; idle schedulers sleep instead of spinning on few cores.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 "-kernel inet_dist_use_interface {127,0,0,1} "
-                "+sbwt none +sbwtdcpu none +sbwtdio none"
+                "+sbwt none +sbwtdcpu none +sbwtdio none "
+                f"-qslice {self._server.mark}"
             ),
         }
 

@@ -240,7 +240,10 @@ def test_passwords_are_in_no_log_and_no_command_line(shared: Instance) -> None:
 
 @pytest.fixture
 def engine(places: Places) -> Iterator[DockerEngine]:
-    """A second engine beside the machine's: no bridge, no iptables, its own directories."""
+    """A second engine beside the machine's, with directories and a network of its own.
+
+    Without the latter its `--bridge=none` would delete the machine's docker0.
+    """
     home = places.data / "engine"
     one = DockerEngine(
         places,
@@ -251,11 +254,11 @@ def engine(places: Places) -> Iterator[DockerEngine]:
         options=(
             f"--data-root={home}/data",
             "--bridge=none",
-            "--iptables=false",
             "--ip6tables=false",
             "--ip-forward=false",
-            "--ip-masq=false",
+            "--iptables=false",
         ),
+        through=("unshare", "--net"),
     )
     yield one
     one.down()
@@ -264,10 +267,16 @@ def engine(places: Places) -> Iterator[DockerEngine]:
         pass
 
 
+def _interfaces() -> set[str]:
+    return {name for _, name in socket.if_nameindex() if name.startswith("docker")}
+
+
 def test_an_engine_is_started_used_again_and_started_anew_after_kill_9(
     engine: DockerEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    bridges = _interfaces()
     engine.up()
+    assert _interfaces() == bridges
     assert engine.is_ours
     engine.up()
     assert "uses the engine that runs (ours)" in capsys.readouterr().out

@@ -50,8 +50,9 @@ class DockerEngine:
     #: Engine state that survives a crash and would stop the next start.
     exec_root: Path = Path("/var/run/docker")
     pid_file: Path = Path("/var/run/docker.pid")
-    #: More options for dockerd.
+    #: More options for dockerd, and what it is started through (for one in a network of its own).
     options: Sequence[str] = ()
+    through: Sequence[str] = ()
 
     title = "Docker"
 
@@ -116,7 +117,7 @@ class DockerEngine:
             program = shutil.which("dockerd", path="/usr/sbin:/usr/bin") or "/usr/sbin/dockerd"
         self._daemon.stop(_STOP_TIMEOUT_S)
         self._forget_strangers()
-        command = [program, "--host", self.host, "--pidfile", str(self.pid_file)]
+        command = [*self.through, program, "--host", self.host, "--pidfile", str(self.pid_file)]
         command += ["--exec-root", str(self.exec_root), *self.options]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
         proxies = {name: value for name, value in os.environ.items() if "proxy" in name.lower()}

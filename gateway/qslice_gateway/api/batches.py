@@ -295,7 +295,7 @@ def _csv(services: Services, batch: str, points: Points, *, only_finished: bool)
 def _table(lines: Iterable[list[str]]) -> str:
     out = io.StringIO()
     csv.writer(out).writerows(lines)
-    return out.getvalue()
+    return out.getvalue().encode()
 
 
 def _line(item: dict[str, Any], parameters: list[str], columns: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,10 +13,15 @@ import pika
 import pytest
 from qslice import ids, names
 from qslice.messages.result import Result
+from qslice.sdk import Client
 from qslice.states import State
 
+from tests.support.gateway import Tokens
 from tests.support.lab import fresh_lab
 from tests.support.platform import Platform
+from tests.support.processes import LOOPBACK, ProcessStarter
+from tests.support.proxy import TcpProxy
+from tests.support.system import System
 
 
 @dataclass
@@ -79,3 +85,36 @@ def project(platform: Platform, broker_url: str) -> Iterator[Project]:
         channel = connection.channel()
         channel.confirm_delivery()
         yield Project(lab.project, lab.amqp_url, channel)
+
+
+@pytest.fixture
+def system(
+    start_process: ProcessStarter,
+    tmp_path: Path,
+    database_url: str,
+    broker_url: str,
+    management_url: str,
+) -> System:
+    """A gateway, running, where alice has the project `lab`."""
+    system = System(start_process, Tokens(tmp_path), database_url, broker_url, management_url)
+    system.gateway()
+    with system.client() as client:
+        client.create_project("lab")
+    return system
+
+
+@pytest.fixture
+def client(system: System) -> Iterator[Client]:
+    """Alice's."""
+    with system.client() as client:
+        yield client
+
+
+@pytest.fixture
+def proxied(system: System) -> Iterator[tuple[Client, TcpProxy]]:
+    """Alice's client, through a proxy that a test cuts."""
+    with (
+        TcpProxy(LOOPBACK, system.port) as proxy,
+        system.client(url=f"http://{proxy.host}:{proxy.port}") as client,
+    ):
+        yield client, proxy

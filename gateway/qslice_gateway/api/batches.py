@@ -270,7 +270,7 @@ def _index(query: Page) -> int:
     return int(place)
 
 
-def _csv(services: Services, batch: str, points: Points, *, only_finished: bool) -> Iterator[str]:
+def _csv(services: Services, batch: str, points: Points, *, only_finished: bool) -> Iterator[bytes]:
     """A line per job, with a column for each key of the results."""
     after = -1
     with services.pool.connection() as connection:
@@ -292,7 +292,7 @@ def _csv(services: Services, batch: str, points: Points, *, only_finished: bool)
         after = rows[-1]["batch_index"]
 
 
-def _table(lines: Iterable[list[str]]) -> str:
+def _table(lines: Iterable[list[str]]) -> bytes:
     out = io.StringIO()
     csv.writer(out).writerows(lines)
     return out.getvalue().encode()

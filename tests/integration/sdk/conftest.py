@@ -16,7 +16,6 @@ from qslice.messages.result import Result
 from qslice.sdk import Client
 from qslice.states import State
 
-from tests.support.gateway import Tokens
 from tests.support.lab import fresh_lab
 from tests.support.platform import Platform
 from tests.support.processes import LOOPBACK, ProcessStarter
@@ -96,25 +95,27 @@ def system(
     management_url: str,
 ) -> System:
     """A gateway, running, where alice has the project `lab`."""
-    system = System(start_process, Tokens(tmp_path), database_url, broker_url, management_url)
+    system = System(
+        start_process, tmp_path, broker_url, database_url, management_url, QSLICE_WORKERS="1"
+    )
     system.gateway()
-    with system.client() as client:
-        client.create_project("lab")
+    system.make_project("lab")
     return system
 
 
 @pytest.fixture
 def client(system: System) -> Iterator[Client]:
     """Alice's."""
-    with system.client() as client:
+    with system.client("lab") as client:
         yield client
 
 
 @pytest.fixture
 def proxied(system: System) -> Iterator[tuple[Client, TcpProxy]]:
     """Alice's client, through a proxy that a test cuts."""
+    token = system.tokens.make("alice")
     with (
         TcpProxy(LOOPBACK, system.port) as proxy,
-        system.client(url=f"http://{proxy.host}:{proxy.port}") as client,
+        Client(f"http://{proxy.host}:{proxy.port}", token, "lab") as client,
     ):
         yield client, proxy

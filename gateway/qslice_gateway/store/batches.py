@@ -10,6 +10,7 @@ import psycopg
 from qslice_gateway.store import jobs
 from qslice_gateway.store.pool import Row
 from qslice_gateway.store.query import one, row, rows
+from qslice_gateway.store.reads import AFTER_ALL
 
 _COLUMNS = """id AS batch_id, project, name, total, owner, created_by, request_id, submitted_at,
     finished_at"""
@@ -110,9 +111,9 @@ def listed(
     return rows(
         conn,
         f"""SELECT {_COLUMNS} FROM batches
-            WHERE project = %(project)s AND (%(before)s::text IS NULL OR id < %(before)s)
+            WHERE project = %(project)s AND id < %(before)s
             ORDER BY id DESC LIMIT %(limit)s""",
-        {"project": project, "before": before, "limit": limit},
+        {"project": project, "before": before or AFTER_ALL, "limit": limit},
     )
 
 

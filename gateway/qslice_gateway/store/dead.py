@@ -14,6 +14,9 @@ _COLUMNS = """id::text AS id, project, queue, job_id, reason, field, owner, at, 
     replayed_as"""
 
 
+_AFTER_ALL = 2**63 - 1
+
+
 class NotReplayable(Exception):
     """The message cannot be put back; the text says why."""
 
@@ -28,9 +31,13 @@ def listed(
             conn,
             f"""SELECT {_COLUMNS}, body FROM dead_letters
                 WHERE project = %(project)s AND deleted_at IS NULL
-                  AND (%(before)s::bigint IS NULL OR dead_letters.id < %(before)s)
+                  AND dead_letters.id < %(before)s
                 ORDER BY dead_letters.id DESC LIMIT %(limit)s""",
-            {"project": project, "before": before, "limit": limit},
+            {
+                "project": project,
+                "before": _AFTER_ALL if before is None else before,
+                "limit": limit,
+            },
         )
     ]
 

@@ -5,6 +5,8 @@ up behind each other. A ring that is lost costs no more than the relay's own loo
 """
 
 import threading
+import time
+from typing import Any
 
 import psycopg
 import structlog
@@ -18,7 +20,8 @@ class Doorbell:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._rung = threading.Event()
+        self._called = threading.Event()
+        self._rung = False
         self._closed = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -28,12 +31,13 @@ class Doorbell:
         if self._thread is None:
             # Not earlier: a thread does not survive the fork into gunicorn's workers.
             self._start()
-        self._rung.set()
+        self._rung = True
+        self._called.set()
 
     def close(self) -> None:
         """Send what was rung, and end the thread."""
         self._closed = True
-        self._rung.set()
+        self._called.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
 
@@ -52,11 +56,16 @@ class Doorbell:
                     application_name="qslice-doorbell",
                     connect_timeout=10,
                 ) as conn:
-                    while not self._closed:
-                        self._rung.wait()
-                        self._rung.clear()
-                        conn.execute(f"NOTIFY {CHANNEL}")
+                    self._send(conn)
             except psycopg.Error as lost:
                 _logger.warning("doorbell cut off", error=str(lost).strip())
                 # The relay looks by itself meanwhile.
-                threading.Event().wait(1)
+                time.sleep(1)
+
+    def _send(self, conn: psycopg.Connection[Any]) -> None:
+        while self._rung or not self._closed:
+            self._called.wait()
+            self._called.clear()
+            if self._rung:
+                self._rung = False
+                conn.execute(f"NOTIFY {CHANNEL}")

@@ -11,6 +11,9 @@ from qslice.states import ACTIVE, State
 from qslice_gateway.store.pool import Row
 from qslice_gateway.store.query import row, rows
 
+#: Sorts after every identifier.
+AFTER_ALL = "~"
+
 _LISTED = """j.id AS job_id, coalesce(j.producer_id, j.payload->>'id') AS id, j.project, j.kind,
     j.state, j.attempt, j.faults, j.batch_id, j.batch_index, j.retry_of, j.labels, j.priority,
     j.owner, j.origin, j.submitted_at, j.queued_at, j.started_at, j.finished_at, j.worker,
@@ -41,18 +44,18 @@ SELECT {_LISTED} FROM (
     LATERAL (
         SELECT id FROM jobs
         WHERE project = %(project)s AND jobs.kind = kind.kind AND jobs.state = state.state
-          AND (%(before)s::text IS NULL OR id < %(before)s)
-          AND (%(since)s::text IS NULL OR id >= %(since)s)
+          AND id < %(before)s
+          AND id >= %(since)s
         ORDER BY id DESC LIMIT %(limit)s
     ) AS found
     ORDER BY found.id DESC LIMIT %(limit)s
-) AS page JOIN jobs j USING (id) ORDER BY j.id DESC"""
+) AS page, LATERAL (SELECT * FROM jobs WHERE jobs.id = page.id LIMIT 1) AS j ORDER BY j.id DESC"""
 
 _FILTERED = f"""
 SELECT {_LISTED} FROM jobs j
 WHERE {{which}} AND project = %(project)s AND kind = ANY(%(kinds)s) AND state = ANY(%(states)s)
-  AND (%(before)s::text IS NULL OR id < %(before)s)
-  AND (%(since)s::text IS NULL OR id >= %(since)s)
+  AND id < %(before)s
+  AND id >= %(since)s
 ORDER BY id DESC LIMIT %(limit)s"""
 
 
@@ -78,8 +81,9 @@ def jobs(
         "project": project,
         "states": [str(state) for state in states] or [str(state) for state in State],
         "kinds": list(kinds) or list(names.KINDS),
-        "before": before,
-        "since": since,
+        # Plain bounds, which an index takes also in a plan for any value.
+        "before": before or AFTER_ALL,
+        "since": since or "",
         "limit": limit,
     }
     which = []

@@ -32,8 +32,9 @@ class Rotation:
         self._believed_s = believed_s
         self._believed_per_queue_s = believed_per_queue_s
         self._turns: OrderedDict[str, None] = OrderedDict()
-        #: With the time at which each was found empty.
-        self._idle: OrderedDict[str, float] = OrderedDict()
+        #: When each was found empty: the time, and the number of messages served until then.
+        self._idle: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._served = 0
         self._busy: set[str] = set()
         self._asking: Counter[str] = Counter()
 
@@ -88,7 +89,7 @@ class Rotation:
         if queue in self:
             self._busy.discard(queue)
             self._turns.pop(queue, None)
-            self._idle[queue] = now
+            self._idle[queue] = (now, self._served)
             self._idle.move_to_end(queue)
 
     def unanswered(self, queue: str) -> None:
@@ -99,6 +100,7 @@ class Rotation:
 
     def served(self, queue: str) -> None:
         """It gave a message, asked or not: there may be more, but others come first."""
+        self._served += 1
         if queue in self:
             self._idle.pop(queue, None)
             self._busy.add(queue)
@@ -112,9 +114,18 @@ class Rotation:
         self._asking.clear()
 
     def _doubt(self, now: float) -> None:
-        """Let those whose "empty" is too old be asked, before those served since."""
+        """Let those whose "empty" is too old be asked, before those served since.
+
+        Only where something was served since: on a broker so slow that answers are old at once,
+        empty queues would be asked for ever before the busy one.
+        """
         oldest = now - max(self._believed_s, self._believed_per_queue_s * len(self))
-        self._to_the_front(list(takewhile(lambda queue: self._idle[queue] <= oldest, self._idle)))
+
+        def is_doubtful(queue: str) -> bool:
+            at, served = self._idle[queue]
+            return at <= oldest and served < self._served
+
+        self._to_the_front(list(takewhile(is_doubtful, self._idle)))
 
     def _to_the_front(self, queues: list[str]) -> None:
         for queue in reversed(queues):

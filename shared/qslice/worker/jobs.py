@@ -136,7 +136,7 @@ class Jobs:
 
     async def _serve(self, delivery: Delivery) -> None:
         try:
-            todo = read(delivery, self._handler.read)
+            todo = read(delivery.message.headers, delivery.message.body, self._handler.read)
             asked_at = time.monotonic()
             answer = await self._ledger.claim(self._claim(delivery, todo), delivery.session)
             if answer.reason is Reason.UNKNOWN:

@@ -1,7 +1,8 @@
 """A message of a ToDo queue: read, or put aside on the project's Dead queue with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -40,24 +41,23 @@ class Todo:
     attempt: int
 
 
-def read(delivery: Delivery, reader: Callable[[bytes], Task]) -> Todo:
-    """Raises `Poison`."""
-    message = delivery.message
-    job_id, attempt = message.headers.get(names.HEADER_JOB), 0
+def read(headers: Mapping[str, Any], body: bytes, reader: Callable[[bytes], Task]) -> Todo:
+    """What a message asks for, its body read by the handler. Raises `Poison`."""
+    job_id, attempt = headers.get(names.HEADER_JOB), 0
     if job_id is not None:
-        attempt = _attempt(job_id, message.headers.get(names.HEADER_ATTEMPT))
-    if len(message.body) > MAX_BODY:
-        raise Poison("", f"the message has {len(message.body)} bytes, at most {MAX_BODY} are read")
+        attempt = _attempt(job_id, headers.get(names.HEADER_ATTEMPT))
+    if len(body) > MAX_BODY:
+        raise Poison("", f"the message has {len(body)} bytes, at most {MAX_BODY} are read")
     try:
-        task = reader(message.body)
+        task = reader(body)
     except Rejected as wrong:
         raise Poison(wrong.field, wrong.reason) from None
     except Exception as error:
-        log.exception("a message broke its reader", queue=delivery.queue)
+        log.exception("a message broke its reader")
         raise Poison(
             "", f"the worker failed to read it ({type(error).__name__})", Owner.SYSTEM
         ) from None
-    return Todo(task, job_id if isinstance(job_id, str) else None, attempt)
+    return Todo(task, job_id, attempt)
 
 
 def _attempt(job_id: object, attempt: object) -> int:

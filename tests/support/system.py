@@ -97,5 +97,5 @@ class System:
     def _worker(self, *command: str, env: Mapping[str, str]) -> ServiceProcess:
         amqp = {"QSLICE_AMQP_URL": self.environment["QSLICE_AMQP_URL"]}
         process = self._start(*command, env={**amqp, **env})
-        process.wait_for_log("broker.connected", 120)
+        process.wait_for_log("connected to the broker", 120)
         return process

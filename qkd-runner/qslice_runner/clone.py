@@ -7,7 +7,6 @@ hook, filter or attribute of it has an effect.
 
 import asyncio
 import contextlib
-import io
 import re
 import shutil
 import time
@@ -15,11 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 import structlog
-from git import GitCommandError, Repo
 from qslice import repositories
 from qslice.faults import Fault, SystemFault, UserFault
 
@@ -36,10 +34,6 @@ _REMEMBERED_REFS = 10_000
 _REF = "refs/qslice"
 #: Attributes of a tree that would leave files out of an archive, or change them.
 _ATTRIBUTES = "* -export-ignore -export-subst -filter -ident -working-tree-encoding\n"
-
-
-class TooLarge(Exception):
-    """A commit's files are larger than a build context may be."""
 
 
 class Repositories:
@@ -85,11 +79,9 @@ class Repositories:
             if not await self._has(cache, commit):
                 await self._fetch(url, commit, cache)
             cache.touch()
-            bounded = _Bounded(to, self._settings.max_repository_mb * 1024 * 1024)
-            try:
-                await asyncio.to_thread(self._write, cache, commit, bounded)
-            except TooLarge:
-                raise self._too_large() from None
+            packed = await self._git(None, ["archive", "--format=tar", commit], cache, to)
+            if packed.code != 0:
+                raise explain(packed.stderr, url, commit)
 
     async def shrink(self) -> None:
         """Remove the caches that were used the longest time ago, until there is room again."""
@@ -130,8 +122,8 @@ class Repositories:
     async def _has(self, cache: Path, commit: str) -> bool:
         if not (cache / "HEAD").is_file():
             return False
-        arguments = git.command(["rev-parse", "--quiet", "--verify", f"{_REF}/{commit}^{{commit}}"])
-        ended = await git.run(arguments, cache, self._env, self._settings.git_timeout_s)
+        wanted = f"{_REF}/{commit}^{{commit}}"
+        ended = await self._git(None, ["rev-parse", "--quiet", "--verify", wanted], cache)
         return ended.code == 0
 
     async def _fetch(self, url: str, commit: str, cache: Path) -> None:
@@ -153,7 +145,10 @@ class Repositories:
                 if ended.code != 0:
                     raise _no_commit(url, commit)
         if ended.code != 0:
-            fault = explain(ended.stderr, url, commit)
+            fault = (
+                self._too_large() if self._is_full(cache) else explain(ended.stderr, url, commit)
+            )
+            self._clear_leftovers(cache)
             if fault.code == "internal":
                 # Whatever the cache has: the next attempt starts with a new one.
                 await asyncio.to_thread(shutil.rmtree, cache, ignore_errors=True)
@@ -165,36 +160,31 @@ class Repositories:
     async def _make(self, url: str, cache: Path) -> None:
         """A new bare repository; its last file says that it is whole."""
         await asyncio.to_thread(shutil.rmtree, cache, ignore_errors=True)
-        made = git.command(["init", "--quiet", "--bare", "--template=", "--", str(cache)])
-        ended = await git.run(made, self._state.path, self._env, self._settings.git_timeout_s)
+        arguments = ["init", "--quiet", "--bare", "--template=", "--", str(cache)]
+        ended = await self._git(None, arguments, self._state.path)
         if ended.code != 0:
             raise explain(ended.stderr, url)
         (cache / "info").mkdir()
         (cache / "info" / "attributes").write_text(_ATTRIBUTES)
         (cache / "qslice-url").write_text(url)
 
-    def _write(self, cache: Path, commit: str, to: "_Bounded") -> None:
-        with contextlib.closing(Repo(str(cache), expand_vars=False)) as repository:
-            repository.git.update_environment(**self._env)
-            repository.git.set_persistent_git_options(c=list(git.OPTIONS))
-            try:
-                repository.archive(cast(BinaryIO, to), commit, format="tar")
-            except GitCommandError as error:
-                if to.is_full:
-                    raise TooLarge from None
-                raise SystemFault("internal", f"git archive failed: {error.stderr}") from None
-
-    async def _git(self, source: Source, arguments: list[str], folder: Path) -> git.Ended:
-        command = git.command(arguments, source.options, self._settings.max_repository_mb)
-        env = {**self._env, **dict(source.env)}
+    async def _git(
+        self,
+        source: Source | None,
+        arguments: list[str],
+        folder: Path,
+        to: BinaryIO | None = None,
+    ) -> git.Ended:
+        options, more = (source.options, dict(source.env)) if source else ((), {})
+        command = git.command(arguments, options, self._settings.max_repository_mb)
+        limit = self._settings.git_timeout_s
         try:
-            ended = await git.run(command, folder, env, self._settings.git_timeout_s)
+            ended = await git.run(command, folder, {**self._env, **more}, limit, to)
         except git.TooSlow:
             raise SystemFault(
-                "repository_unreachable",
-                f"git {arguments[0]} took longer than {self._settings.git_timeout_s:g} s",
+                "repository_unreachable", f"git {arguments[0]} took longer than {limit:g} s"
             ) from None
-        if ended.code != 0 and _FILE_LIMIT.search(ended.stderr):
+        if ended.code != 0 and (ended.hit_file_limit or _FILE_LIMIT.search(ended.stderr)):
             raise self._too_large()
         return ended
 
@@ -205,6 +195,11 @@ class Repositories:
             "this runner takes",
         )
 
+    def _is_full(self, cache: Path) -> bool:
+        """Whether a fetch was killed at the limit of a file's size: git itself does not say so."""
+        limit = self._settings.max_repository_mb * 1024 * 1024
+        return any(path.stat().st_size >= limit for path in cache.glob("objects/pack/tmp_*"))
+
     def _cache(self, url: str) -> Path:
         return self._state.repositories / f"{digest(url)}.git"
 
@@ -213,22 +208,6 @@ class Repositories:
         for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/pack/*.lock"):
             for path in cache.glob(pattern):
                 path.unlink(missing_ok=True)
-
-
-class _Bounded(io.RawIOBase):
-    """A file that takes no more than so many bytes."""
-
-    def __init__(self, to: BinaryIO, limit: int) -> None:
-        self._to = to
-        self._room = limit
-        self.is_full = False
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._room -= len(data)
-        if self._room < 0:
-            self.is_full = True
-            raise TooLarge
-        return self._to.write(data)
 
 
 _FETCH = (
@@ -264,7 +243,7 @@ _TABLE: tuple[tuple[str, _Explanation], ...] = (
         lambda text: SystemFault("disk_full", f"the runner's disk is full: {text}"),
     ),
     (
-        r"redirect",
+        r"redirect|returned error: 30\d",
         lambda text: UserFault(
             "repository_forbidden",
             f"the server points to another address, which is not followed: {text}; "

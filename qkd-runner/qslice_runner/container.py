@@ -78,11 +78,16 @@ class Container:
 
         Whatever happens, it is the caller's to call `remove` with the plan's name.
         """
+        connections: list[socket.socket] = []
         try:
-            connection = await daemon.call(lambda client: _start(client, plan))
-        except APIError as error:
-            raise _judge(error, plan) from None
-        streams = await asyncio.open_connection(sock=connection)
+            await daemon.call(lambda client: connections.append(_start(client, plan)))
+            streams = await asyncio.open_connection(sock=connections[0])
+        except BaseException as error:
+            for connection in connections:
+                connection.close()
+            if isinstance(error, APIError):
+                raise _judge(error, plan) from None
+            raise
         return cls(daemon, plan, *streams)
 
     @property

@@ -44,6 +44,7 @@ class Daemon:
         self.host = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="docker")
+        self._clients: list[docker.APIClient] = []
         #: Known after the first answer; spares every further client the question.
         self._version: str | None = None
 
@@ -70,12 +71,16 @@ class Daemon:
         return client
 
     def close(self) -> None:
+        """Blocks until the calls under way are over."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for client in self._clients:
+            client.close()
 
     def _work(self, function: Call[T]) -> T:
         client = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = self.client(docker.APIClient)
+            self._clients.append(client)
         try:
             return function(client)
         except APIError as error:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from qslice.faults import SystemFault
 
@@ -46,6 +46,10 @@ class Ended:
     code: int
     stdout: str
     stderr: str
+
+    @property
+    def hit_file_limit(self) -> bool:
+        return self.code == -signal.SIGXFSZ
 
 
 class TooSlow(Exception):
@@ -109,16 +113,23 @@ def command(arguments: Sequence[str], options: Sequence[str] = (), max_mb: int =
 
 
 async def run(
-    arguments: Sequence[str], folder: Path, env: Mapping[str, str], timeout: float
+    arguments: Sequence[str],
+    folder: Path,
+    env: Mapping[str, str],
+    timeout: float,
+    to: BinaryIO | None = None,
 ) -> Ended:
-    """Run a command of `command` to its end; raises `TooSlow`. A cancel kills it."""
+    """Run a command of `command` to its end; raises `TooSlow`. A cancel kills it.
+
+    Its output is what it returns, or goes `to` a file on disk.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *arguments,
             cwd=folder,
             env=dict(env),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if to is None else to,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
@@ -140,9 +151,9 @@ async def run(
     return Ended(code, stdout, stderr)
 
 
-async def _read(stream: Any) -> str:
+async def _read(stream: asyncio.StreamReader | None) -> str:
     """The beginning of a stream, which is read to its end."""
     kept = bytearray()
-    while data := await stream.read(65536):
+    while stream is not None and (data := await stream.read(65536)):
         kept += data[: max(0, _MAX_OUTPUT - len(kept))]
     return kept.decode(errors="replace")

@@ -46,13 +46,14 @@ class Publisher:
         self,
         settings: MrsSettings,
         registrar: Registrar,
-        channel: AbstractChannel,
         events: AbstractExchange,
+        waits: AbstractChannel,
     ) -> None:
+        """`waits` is a channel apart: a queue that does not confirm must not hold up the rest."""
         self._settings = settings
         self._registrar = registrar
-        self._channel = channel
         self._events = events
+        self._waits = waits
         self._waiting = retry.Waiting(
             settings.mrs_retry_delays_s, settings.mrs_settle_s, settings.mrs_retry_limit
         )
@@ -64,7 +65,7 @@ class Publisher:
     async def declare(self) -> None:
         """Declare the queues where messages wait."""
         for name, arguments in self._waiting.queues():
-            await self._channel.declare_queue(name, durable=True, arguments=arguments)
+            await self._waits.declare_queue(name, durable=True, arguments=arguments)
 
     async def take(self, message: AbstractIncomingMessage) -> None:
         """Handle one delivery to its end; a broken channel leaves it to the next session."""
@@ -212,7 +213,7 @@ class Publisher:
         await self._put(names.QUEUE_MRS_DEAD, body, headers)
 
     async def _put(self, queue: str, body: bytes, headers: dict[str, Any]) -> None:
-        await self._channel.default_exchange.publish(
+        await self._waits.default_exchange.publish(
             _message(body, headers), routing_key=queue, mandatory=True
         )
 

@@ -64,22 +64,23 @@ class Service:
         await topology.declare(channel)
         await channel.set_qos(prefetch_count=self._settings.mrs_in_flight)
         events = await channel.get_exchange(names.EXCHANGE_EVENTS, ensure=False)
-        publisher = Publisher(self._settings, registrar, channel, events)
+        waits = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        publisher = Publisher(self._settings, registrar, events, waits)
         await publisher.declare()
         queue = await channel.get_queue(names.QUEUE_MRS, ensure=False)
         tag = await queue.consume(publisher.take)
         log.info("publishing", queue=names.QUEUE_MRS, registry=self._settings.mrs_url)
-        closed = asyncio.ensure_future(channel.closed())
+        closed = {asyncio.ensure_future(one.closed()) for one in (channel, waits)}
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({closed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if self._stopping.is_set() and not closed.done():
+            await asyncio.wait({*closed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping.is_set() and not any(one.done() for one in closed):
                 await queue.cancel(tag)
                 await publisher.finish(self._settings.grace_s)
         finally:
             publisher.abandon()
-            stopping.cancel()
-            closed.cancel()
+            for waiter in (*closed, stopping):
+                waiter.cancel()
 
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -12,6 +12,7 @@ import pytest
 import sweep_amqp
 import sweep_rest
 from closed_form import Parameters, key_rate
+from docker import DockerClient
 from publish import publish
 
 from examples import demo
@@ -27,6 +28,7 @@ def lab(
     platform: Platform,
     broker_url: str,
     database_url: str,
+    docker_client: DockerClient,
     start_process: ProcessStarter,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -38,7 +40,9 @@ def lab(
     system.gateway()
     system.ledger()
     (checkout,) = platform.docker_label.values()
-    system.runner(git_folder, QSLICE_DOCKER_HOST=platform.docker_host, QSLICE_CHECKOUT=checkout)
+    runner = system.runner(
+        git_folder, QSLICE_DOCKER_HOST=platform.docker_host, QSLICE_CHECKOUT=checkout
+    )
     system.make_project(PROJECT)
     with system.client(PROJECT) as client:
         for name, value in {
@@ -52,6 +56,10 @@ def lab(
             monkeypatch.setenv(name, value)
         yield system
         client.delete_project(PROJECT)
+    runner.terminate()
+    mine = f"qslice.worker-host={system.folder.name}"
+    for image in docker_client.images.list(filters={"label": mine}):
+        docker_client.images.remove(str(image.id), force=True)
 
 
 def test_the_demonstration_goes_from_git_to_results_that_agree_with_theory(

@@ -24,6 +24,7 @@ def partial(image: Image, task: RunTask, output: Output, exit_code: int | None =
         stderr=output.stderr,
         commit=task.commit,
         image=image.name,
+        extra={"image_digest": image.id},
         truncated=output.truncated,
     )
 

@@ -140,14 +140,38 @@ class Completion(Note):
     at: datetime
 
 
+class ResourceFacts(Note):
+    """What a provisioner says in `data` of a `resource` event, for it to be published.
+
+    Each says all that is known: a later one may overtake an earlier.
+    """
+
+    #: The resource's TypeID, `r_…`.
+    identifier: str
+    what: str
+    event: CompletionEvent
+    name: str
+    description: str = ""
+    site: str | None = None
+    image: str | None = None
+    flavour: str | None = None
+    experiment: str | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+    creators: list[Person] = []
+    related: list[Related] = []
+
+
 class PublicationState(StrEnum):
-    #: Told to the publisher, no answer yet.
+    #: To be told to the publisher, or told and without an answer yet.
     PENDING = "pending"
     PUBLISHED = "published"
     #: The registry did not take it yet; it is tried again.
     DELAYED = "delayed"
     #: Given up; it can be replayed.
     FAILED = "failed"
+    #: The project publishes nothing; it can be replayed when it does.
+    WITHHELD = "withheld"
 
 
 class PublicationReport(Note):

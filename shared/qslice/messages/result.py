@@ -39,6 +39,8 @@ class Result(Note):
     error: Error | None = None
     commit: str | None = None
     image: str | None = None
+    #: What the image was, exactly: `sha256:` and 64 hexadecimal digits.
+    image_digest: str | None = None
     worker: str | None = None
     labels: dict[str, str] = {}
     submitted_at: datetime | None = None

@@ -13,7 +13,7 @@ from qslice.sdk.link import Link, reason
 #: Deliveries that one consumer may have under way.
 PREFETCH = 200
 #: How long a message for somebody else is kept from another reader of the queue.
-_KEEP_S = 3.0
+_KEEP_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Reader:
 
     A message that is for somebody else is left: it stays unacknowledged, and more consumers make
     room so that it blocks nothing. It goes back to the queue when the reader is closed, or, where
-    somebody else reads the same queue, a few seconds later.
+    somebody else reads the same queue, a moment later.
     """
 
     def __init__(self, link: Link, name: str) -> None:

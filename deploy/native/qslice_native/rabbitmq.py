@@ -258,6 +258,8 @@ class RabbitMQ:
             "log.console.level = info",
             "log.file = false",
             "disk_free_limit.absolute = 256MB",
+            # RabbitMQ 4's default (16 MiB), on every version.
+            "max_message_size = 16777216",
         )
         write_private(home / "rabbitmq.conf", "\n".join(lines) + "\n", USER)
 

@@ -57,6 +57,11 @@ class Worker:
         """The ids of the jobs that it holds."""
         return [job.id for job in self._held.all()]
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._link.is_up
+
     def stop(self) -> None:
         """Take nothing more and end when all is done; called again, do not wait for the grace."""
         if self._stop.is_set():

@@ -99,6 +99,8 @@ def cut_down(result: Result) -> Result:
             "stderr": f"{stderr}\n{note}" if stderr else note,
             "result": result.result if len(_dump(result.result)) <= _SHORT else None,
             "Resultat": tail(result.Resultat, _SHORT)[0] if result.Resultat else None,
+            "commit": result.commit and result.commit[:_SHORT],
+            "image": result.image and result.image[:_SHORT],
             "truncated": True,
             "error": result.error
             and result.error.model_copy(update={"message": result.error.message[:_SHORT]}),

@@ -5,6 +5,7 @@ All under the same names, so that a Dockerfile works with and without a registry
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -136,7 +137,7 @@ def _make(client: docker.DockerClient, image: BaseImage, cache: Path) -> None:
         client.api.import_image_from_file(
             str(tarball), repository="qslice-bootstrap", tag=tarball.stem
         )
-        files = host_files(image.suite)
+        files, previous = host_files(image.suite), _image_id(client, image)
         labels = {LABEL: _digest(image, files)}
         try:
             client.images.build(
@@ -150,6 +151,17 @@ def _make(client: docker.DockerClient, image: BaseImage, cache: Path) -> None:
         except (BuildError, APIError) as error:
             raise NativeError(f"cannot make the image {image.reference}: {error}") from error
         client.images.remove(raw, noprune=True)
+        if previous is not None:
+            # Refused, and rightly so, where an image or a container still builds on it.
+            with contextlib.suppress(APIError):
+                client.images.remove(previous)
+
+
+def _image_id(client: docker.DockerClient, image: BaseImage) -> str | None:
+    try:
+        return client.images.get(image.reference).id
+    except ImageNotFound:
+        return None
 
 
 def _bootstrap(image: BaseImage, tarball: Path) -> None:

@@ -27,7 +27,7 @@ CODES: dict[str, tuple[int, str]] = {
     "project_taken": (409, "The project's name is taken"),
     "project_busy": (409, "The project still has jobs to do"),
     "job_finished": (409, "The job is over"),
-    "job_active": (409, "The job is not over yet"),
+    "not_retriable": (409, "The job cannot be tried again"),
     "not_replayable": (409, "The dead letter cannot be tried again"),
     "queue_differs": (409, "The queue exists with other properties"),
     "too_many_queues": (409, "The project has as many queues as it may"),

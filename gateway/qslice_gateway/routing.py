@@ -183,6 +183,19 @@ def read_query(model: type[Message]) -> Message:
         raise invalid(wrong_fields(wrong)) from None
 
 
+def accepted(*media_types: str) -> str:
+    """Which of these the caller asks for, the first where all are the same to them.
+
+    Raises `Problem` 406 where none is.
+    """
+    if "HTTP_ACCEPT" not in request.environ:
+        return media_types[0]
+    found = request.accept_mimetypes.best_match(media_types)
+    if found is None:
+        raise Problem("not_acceptable", f"ask for {' or '.join(media_types)}")
+    return found
+
+
 def _raw_body() -> bytes:
     media_type = request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     if media_type != JSON:

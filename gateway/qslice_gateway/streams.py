@@ -57,7 +57,7 @@ def serve(services: Services, events: Iterator[bytes]) -> Response:
             headers={"Retry-After": "5"},
         )
     metrics.STREAMS.inc()
-    answer = Response(events, 200, headers, content_type=MEDIA_TYPE, direct_passthrough=True)
+    answer = Response(events, 200, headers, content_type=MEDIA_TYPE)
 
     def over() -> None:
         metrics.STREAMS.dec()

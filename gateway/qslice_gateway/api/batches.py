@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from flask import Response, request
+from flask import Response
 from pydantic import BaseModel, Field
 from qslice import ids
 from qslice.faults import Error
@@ -17,7 +17,7 @@ from qslice_gateway.api.models import Next, Page, cursor, page
 from qslice_gateway.auth.access import Access, Call
 from qslice_gateway.batches import BatchRequest, NewBatch, Points, expand
 from qslice_gateway.problems import Problem, invalid
-from qslice_gateway.routing import JSON, Answer, Body, Routes, json, read_json
+from qslice_gateway.routing import JSON, Answer, Body, Routes, accepted, json, read_json
 from qslice_gateway.services import Services
 from qslice_gateway.store import batches, cancel
 
@@ -189,15 +189,11 @@ def get_batch(call: Call, project: str, batch: str) -> Response:
 def get_results(call: Call, project: str, batch: str, query: ResultQuery) -> Response:
     found = _found(call.services, project, batch)
     points = Points.of(found["template"])
-    accepted = request.accept_mimetypes.best_match([JSON, CSV])
-    if query.format is None and accepted is None:
-        raise Problem("not_acceptable", f"ask for {JSON} or {CSV}")
-    if (query.format or ("csv" if accepted == CSV else "json")) == "csv":
+    wants_csv = query.format == "csv" if query.format else accepted(JSON, CSV) == CSV
+    if wants_csv:
         lines = _csv(call.services, batch, points, only_finished=query.finished == "true")
         headers = {"Content-Disposition": f'attachment; filename="{batch}.csv"'}
-        return Response(
-            lines, 200, headers, content_type=f"{CSV}; charset=utf-8", direct_passthrough=True
-        )
+        return Response(lines, 200, headers, content_type=f"{CSV}; charset=utf-8")
     after = _index(query)
     with call.services.pool.connection() as connection:
         rows = batches.results(connection, batch, after=after, limit=query.limit + 1)

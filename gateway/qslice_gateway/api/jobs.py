@@ -213,7 +213,7 @@ def cancel_job(call: Call, job: str) -> Response:
     summary="Try a job again that did not succeed, as a new job",
     description="Asked again, it answers the job that it made the first time.",
     answers={202: Answer("The new job", Submitted)},
-    problems=("job_active",),
+    problems=("not_retriable",),
 )
 def retry_job(call: Call, job: str) -> Response:
     services = call.services
@@ -222,7 +222,7 @@ def retry_job(call: Call, job: str) -> Response:
         try:
             made = retry.retry(connection, job, new_id, call.person.subject)
         except retry.NotRetriable as wrong:
-            raise Problem("job_active", str(wrong)) from None
+            raise Problem("not_retriable", str(wrong)) from None
     if made is None:
         raise Problem("job_not_found", f"you have no job {job!r}")
     services.doorbell.ring()

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from flask import Response, request
+from flask import Response
 from pydantic import BaseModel, Field
 from qslice.messages.base import Message
 
 from qslice_gateway import streams
 from qslice_gateway.api.models import Next, Page, page, place_number
 from qslice_gateway.auth.access import Access, Call
-from qslice_gateway.problems import Problem
-from qslice_gateway.routing import JSON, Answer, Routes, json
+from qslice_gateway.routing import JSON, Answer, Routes, accepted, json
 from qslice_gateway.services import Services
 from qslice_gateway.store import reads
 from qslice_gateway.store.pool import Connection, Row
@@ -75,13 +74,10 @@ class EventList(BaseModel):
     problems=("not_acceptable", "too_many_streams"),
 )
 def get_logs(call: Call, job: str, query: LogQuery) -> Response:
-    accepted = request.accept_mimetypes
     after = streams.last_event_id() or 0
-    if accepted.best_match([TEXT, streams.MEDIA_TYPE]) is None:
-        raise Problem("not_acceptable", f"ask for {TEXT} or {streams.MEDIA_TYPE}")
-    if not _wants_stream(TEXT):
+    if accepted(TEXT, streams.MEDIA_TYPE) == TEXT:
         text = _text(call.services, job, query.attempt, after)
-        return Response(text, content_type=f"{TEXT}; charset=utf-8", direct_passthrough=True)
+        return Response(text, content_type=f"{TEXT}; charset=utf-8")
 
     def fetch(connection: Connection, place: int) -> list[Row]:
         return reads.logs(connection, job, after=place, attempt=query.attempt, limit=_PAGE)
@@ -105,9 +101,7 @@ def get_logs(call: Call, job: str, query: LogQuery) -> Response:
     problems=("not_acceptable", "too_many_streams"),
 )
 def get_events(call: Call, job: str, query: EventQuery) -> Response:
-    if request.accept_mimetypes.best_match([JSON, streams.MEDIA_TYPE]) is None:
-        raise Problem("not_acceptable", f"ask for {JSON} or {streams.MEDIA_TYPE}")
-    if not _wants_stream(JSON):
+    if accepted(JSON, streams.MEDIA_TYPE) == JSON:
         with call.services.pool.connection() as connection:
             rows = reads.events(
                 connection, job, after=place_number(query) or 0, limit=query.limit + 1
@@ -121,13 +115,6 @@ def get_events(call: Call, job: str, query: EventQuery) -> Response:
     live = query.follow == "true"
     events = streams.follow(call.services, "event", fetch, _look(job), after, live=live)
     return streams.serve(call.services, events)
-
-
-def _wants_stream(otherwise: str) -> bool:
-    """Only who names it gets a stream: `*/*` is what curl sends."""
-    accepted = request.accept_mimetypes
-    named = any(media_type == streams.MEDIA_TYPE for media_type, _ in accepted)
-    return named and accepted[streams.MEDIA_TYPE] >= accepted[otherwise]
 
 
 def _look(job: str) -> streams.Look:

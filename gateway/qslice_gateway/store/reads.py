@@ -56,7 +56,7 @@ SELECT {_LISTED} FROM jobs j
 WHERE {{which}} AND project = %(project)s AND kind = ANY(%(kinds)s) AND state = ANY(%(states)s)
   AND id < %(before)s
   AND id >= %(since)s
-ORDER BY id DESC LIMIT %(limit)s"""
+ORDER BY j.id DESC LIMIT %(limit)s"""
 
 
 def jobs(

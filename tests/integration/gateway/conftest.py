@@ -19,6 +19,10 @@ def house(
 ) -> Iterator[TestGateway]:
     with gateway(tokens, database_url, broker_url, management_url) as made:
         yield made
+        management = made.services.management
+        assert management is not None
+        # Users are the broker's: they would outlive the virtual host.
+        management.delete_lab_user("lab")
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import psycopg
 import structlog
 
 CHANNEL = "qslice_outbox"
+#: Between two rings; the first after a silence is not delayed.
+_PAUSE_S = 0.005
 _logger = structlog.get_logger(__name__)
 
 
@@ -69,3 +71,5 @@ class Doorbell:
             if self._rung:
                 self._rung = False
                 conn.execute(f"NOTIFY {CHANNEL}")
+                # A stream of submits one after the other would otherwise ring for each.
+                time.sleep(_PAUSE_S)

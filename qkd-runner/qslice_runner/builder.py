@@ -163,6 +163,8 @@ class Build:
         except Exception:
             if not self._stopped:
                 raise
+        finally:
+            client.response.close()
         if self._stopped:
             raise BrokenOff
 

@@ -7,11 +7,13 @@ threads are only used for the engine's short calls.
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import docker
@@ -34,6 +36,8 @@ log = structlog.get_logger(__name__)
 Sink = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None]]
 _HEADER = struct.Struct(">BxxxL")
 _PORTION = 64 * 1024
+#: Reasons of the runtime that lie in how the image is made: its folders, volumes, files.
+_OF_THE_IMAGE = re.compile(r"not a directory|chdir to cwd|cannot be mounted|rootfs|is not a dir")
 
 
 class Gone(Exception):
@@ -51,10 +55,17 @@ class Plan:
     name: str
     image: Image
     user: str
+    #: See `lockdown.host_config`.
+    as_volumes: bool
     limits: Limits
     network: str
     init_volume: str
     labels: Mapping[str, str]
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """Made with it, by the folders that the image declares as volumes."""
+        return lockdown.data_volumes(self.name, self.image.volumes)
 
 
 class Container:
@@ -142,18 +153,37 @@ class Container:
         )
 
 
-async def remove(daemon: Daemon, name: str) -> None:
-    """Kill and remove a container, with its anonymous volumes; it is gone when this returns."""
+async def remove(daemon: Daemon, plan: Plan) -> None:
+    """Kill and remove it, with its volumes; it is gone when this returns. Raises a fault."""
+    await remove_named(daemon, plan.name)
+    for volume in plan.volumes.values():
+        with contextlib.suppress(APIError):
+            await daemon.call(partial(_remove_volume, name=volume))
+
+
+def _remove_volume(client: Any, name: str) -> None:
+    client.remove_volume(name)
+
+
+async def remove_named(daemon: Daemon, name: str) -> None:
+    """Kill and remove a container by its name or identifier."""
     try:
-        await daemon.call(lambda client: client.remove_container(name, v=True, force=True))
+        await daemon.call(partial(_remove, name=name))
+    except APIError as error:
+        raise daemons.fault(error) from None
+
+
+def _remove(client: Any, name: str) -> None:
+    try:
+        client.remove_container(name, v=True, force=True)
     except NotFound:
         return
     except APIError as error:
         if error.status_code != 409:
-            raise daemons.fault(error) from None
+            raise
         # Another removal is under way.
-        with contextlib.suppress(APIError):
-            await daemon.call(lambda client: client.wait(name, condition="removed", timeout=60))
+        with contextlib.suppress(NotFound):
+            client.wait(name, condition="removed", timeout=60)
 
 
 def out_of_memory(limits: Limits) -> UserFault:
@@ -170,7 +200,9 @@ def _start(client: docker.APIClient, plan: Plan) -> socket.socket:
         plan.limits,
         network=plan.network,
         init_volume=plan.init_volume,
-        volumes=plan.image.volumes,
+        volumes=plan.volumes,
+        as_volumes=plan.as_volumes,
+        labels=plan.labels,
     )
     arguments: dict[str, Any] = {
         "image": plan.image.id,
@@ -191,7 +223,7 @@ def _start(client: docker.APIClient, plan: Plan) -> socket.socket:
         if error.status_code != 409 or "already in use" not in str(error.explanation):
             raise
         # Left by a runner that was killed while it had this very attempt.
-        client.remove_container(plan.name, v=True, force=True)
+        _remove(client, plan.name)
         client.create_container(**arguments)
     attached = client.attach_socket(
         plan.name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
@@ -224,4 +256,6 @@ def _judge(error: APIError, plan: Plan) -> Exception:
         )
     if "oom-killed" in low or "out of memory" in low or "minimum memory limit" in low:
         return out_of_memory(plan.limits)
+    if error.status_code == 400 or ("oci runtime" in low and _OF_THE_IMAGE.search(low)):
+        return UserFault("build_failed", f"the image cannot be started: {text}")
     return daemons.fault(error)

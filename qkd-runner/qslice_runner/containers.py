@@ -14,6 +14,7 @@ from qslice_runner.container import Container, InitMissing, Plan
 from qslice_runner.daemon import Daemon
 from qslice_runner.engine import Image, RunTask
 from qslice_runner.init import binary, volume
+from qslice_runner.init.protocol import Kind
 from qslice_runner.settings import RunnerSettings
 from qslice_runner.state import StateDir
 from qslice_runner.warm import WarmPool
@@ -37,8 +38,9 @@ class Containers:
         #: Names of containers that this process has, makes or removes.
         self.names: set[str] = set()
         self._removals: set[asyncio.Task[None]] = set()
-        #: Images whose user, given by name, turned out to be root.
+        #: Images whose user, given by name, is root; and whose folders are in the way.
         self._root_images: set[str] = set()
+        self._odd_images: set[str] = set()
         self._program = b""
         self._filling = asyncio.Lock()
         #: The volume with the first process.
@@ -71,11 +73,11 @@ class Containers:
                 return await Container.start(self._daemon, plan)
             except InitMissing:
                 # Somebody removed the volume, and the engine made an empty one.
-                await container.remove(self._daemon, plan.name)
+                await container.remove(self._daemon, plan)
                 await self._fill_volume()
                 return await Container.start(self._daemon, plan)
         except BaseException as error:
-            await self.remove(plan.name)
+            await self.remove(plan)
             if isinstance(error, InitMissing):
                 raise SystemFault("internal", f"the volume {self.volume} stays empty") from None
             raise
@@ -87,22 +89,23 @@ class Containers:
         else:
             self._discard(used)
 
-    def is_root(self, image: Image) -> None:
-        """Its user has the uid 0: from now on it runs as nobody."""
-        self._root_images.add(image.id)
+    async def learn(self, used: Container, kind: Kind) -> None:
+        """Why a container could not start its task: the image's next one is made otherwise."""
+        (self._root_images if kind is Kind.IS_ROOT else self._odd_images).add(used.plan.image.id)
+        await self.remove(used.plan)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, plan: Plan) -> None:
         """Kill and remove; what fails here is left to the next sweep."""
         try:
-            await container.remove(self._daemon, name)
+            await container.remove(self._daemon, plan)
         except Fault as fault:
-            log.warning("a container could not be removed", container=name, reason=str(fault))
+            log.warning("a container could not be removed", container=plan.name, reason=str(fault))
         finally:
-            self.names.discard(name)
+            self.names.discard(plan.name)
 
     def _discard(self, old: Container) -> None:
         old.disconnect()
-        removal = asyncio.create_task(self.remove(old.plan.name))
+        removal = asyncio.create_task(self.remove(old.plan))
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
 
@@ -116,10 +119,12 @@ class Containers:
         else:
             name = f"qslice-warm-{secrets.token_hex(8)}"
         nobody = image.id in self._root_images
+        odd = image.id in self._odd_images
         return Plan(
             name=name,
             image=image,
             user=lockdown.NOBODY if nobody else lockdown.user(image.user),
+            as_volumes=odd or lockdown.declares_writable(image.volumes),
             limits=task.limits,
             network=self._settings.run_network,
             init_volume=self.volume,

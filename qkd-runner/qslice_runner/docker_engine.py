@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from docker.errors import APIError
-from qslice.faults import Fault, SystemFault
+from qslice.faults import Fault, SystemFault, UserFault
 from qslice.worker.handler import Failed, Job, Outcome, TimedOut
 
 from qslice_runner import daemon as daemons
@@ -26,6 +26,8 @@ from qslice_runner.sweep import Sweeper
 #: Threads beside two per slot: sweeps.
 _MORE_THREADS = 4
 _MB = 1024 * 1024
+#: What may have to be learnt of an image: its user, its folders.
+_TRIES = 3
 
 
 class DockerEngine:
@@ -67,12 +69,22 @@ class DockerEngine:
 
     async def run(self, image: Image, task: RunTask, job: Job) -> Outcome:
         self._images.check_disk()
+        for _ in range(_TRIES):
+            outcome = await self._try(image, task, job)
+            if outcome is not None:
+                return outcome
+        raise SystemFault("internal", f"no container of {image.name} can start a command")
+
+    async def _try(self, image: Image, task: RunTask, job: Job) -> Outcome | None:
+        """None where the image asks for another kind of container."""
         output = Output(job)
         try:
             used = await self._containers.take(image, task, job)
         except ImageGone:
             self._images.forget(image)
             raise
+        except UserFault as refused:
+            raise Failed(refused.code, refused.message, partial(image, task, output)) from None
         clean = False
         try:
             await job.started(commit=task.commit, image=image.name)
@@ -99,13 +111,13 @@ class DockerEngine:
             raise Failed(fault.code, fault.message, partial(image, task, output)) from None
         except asyncio.CancelledError:
             # Killed before anybody is told that the job is stopped.
-            await self._containers.remove(used.plan.name)
+            await self._containers.remove(used.plan)
             raise Failed("cancelled", "stopped", partial(image, task, output)) from None
         finally:
             self._containers.give(used, task, clean)
-        if report.kind is Kind.IS_ROOT:
-            self._containers.is_root(image)
-            return await self.run(image, task, job)
+        if report.kind in (Kind.IS_ROOT, Kind.NOT_WRITABLE):
+            await self._containers.learn(used, report.kind)
+            return None
         outcome, note = judge(report, image, task, output)
         if note is not None:
             await job.log("system", f"{note}\n")

@@ -43,7 +43,7 @@ class Sweeper:
             # Asked again for each: a name is noted before its container is made.
             mine = runner == self._state.runner
             if name not in names and (mine or not (runner and self._state.lives(runner))):
-                await container.remove(self._daemon, each["Id"])
+                await container.remove_named(self._daemon, each["Id"])
                 log.info("a container was left behind and is removed", container=name)
         for runner in self._state.dead_runners():
             log.info("a runner ended without cleaning up", runner=runner)
@@ -51,7 +51,7 @@ class Sweeper:
         self._old_files()
 
     async def _old_volumes(self, current: str) -> None:
-        """Those of another version of the first process."""
+        """Those of containers that are gone, and of another version of the first process."""
         found = await self._daemon.call(lambda client: client.volumes(filters=self._filters))
         for each in found["Volumes"] or []:
             if each["Name"] == current:

@@ -35,7 +35,7 @@
 #include <unistd.h>
 
 enum { MARK = 16, MAX_TASK = 4 << 20, CHUNK = 64 << 10, MAX_DEPTH = 4096 };
-enum kind { ENDED = 0, NOT_STARTED = 1, IS_ROOT = 2 };
+enum kind { ENDED = 0, NOT_STARTED = 1, IS_ROOT = 2, NOT_WRITABLE = 3 };
 enum flag { OUT_OF_MEMORY = 1, NOT_CLEAN = 2, RESULT_TOO_LARGE = 4, RESULT_UNREADABLE = 8 };
 
 static const char *const WRITABLE[] = {"/output", "/tmp", "/dev/shm", "/dev/mqueue", NULL};
@@ -426,7 +426,13 @@ int main(void)
 		make_blocking(1);
 		make_blocking(2);
 		long kills = count_oom_kills();
-		enum kind kind = geteuid() == 0 ? IS_ROOT : run_task(&task, children, &status);
+		enum kind kind;
+		if (geteuid() == 0)
+			kind = IS_ROOT;
+		else if (access("/output", W_OK) < 0 || access("/tmp", W_OK) < 0)
+			kind = NOT_WRITABLE;
+		else
+			kind = run_task(&task, children, &status);
 		kill_everything();
 		report(&task, kind, status, kills);
 		if (task.once)

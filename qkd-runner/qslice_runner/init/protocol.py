@@ -19,6 +19,8 @@ class Kind(IntEnum):
     NOT_STARTED = 1
     #: The image's user has the uid 0: nothing was started.
     IS_ROOT = 2
+    #: /output or /tmp got the mode that the image's folder of that name has: nothing was started.
+    NOT_WRITABLE = 3
 
 
 class Flag(IntFlag):

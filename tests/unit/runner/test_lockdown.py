@@ -10,9 +10,14 @@ from qslice_runner import limits, lockdown
 from tests.unit.runner.settings import settings
 
 
-def config(**given: object) -> dict[str, object]:
+def config(*declared: str, **given: object) -> dict[str, object]:
     return lockdown.host_config(
-        Limits.of(given), network="lab", init_volume="init", volumes=["/data", "/tmp", "/output/"]
+        Limits.of(given),
+        network="lab",
+        init_volume="init",
+        volumes=lockdown.data_volumes("name", declared),
+        as_volumes=lockdown.declares_writable(declared),
+        labels={"a": "b"},
     )
 
 
@@ -27,7 +32,7 @@ def test_another_user_stays(wanted: str) -> None:
 
 
 def test_a_container_has_no_capability_no_network_and_nothing_to_write_but_tmpfs() -> None:
-    given = config(disk_mb=3)
+    given = config("/data", disk_mb=3)
     assert given["cap_drop"] == ["ALL"]
     assert given["security_opt"] == ["no-new-privileges:true"]
     assert given["read_only"] is True
@@ -39,10 +44,26 @@ def test_a_container_has_no_capability_no_network_and_nothing_to_write_but_tmpfs
     assert all("size=3m" in options and "nosuid" in options for options in room.values())
     mounts = given["mounts"]
     assert isinstance(mounts, list)
-    assert {mount["Target"]: mount["ReadOnly"] for mount in mounts} == {
-        "/.qslice": True,
-        "/data": True,
+    assert {mount["Target"]: mount["Source"] for mount in mounts} == {
+        "/.qslice": "init",
+        "/data": "name-data-0",
     }
+    assert all(mount["ReadOnly"] for mount in mounts)
+
+
+def test_a_volume_that_the_image_declares_for_a_writable_folder_stays_bounded() -> None:
+    given = config("/tmp", "/output/", "/.qslice", disk_mb=3)
+    assert given["tmpfs"] == {}
+    mounts = given["mounts"]
+    assert isinstance(mounts, list)
+    rooms = {
+        mount["Target"]: mount["VolumeOptions"]["DriverConfig"]["Options"]
+        for mount in mounts
+        if not mount["ReadOnly"]
+    }
+    assert set(rooms) == {"/output", "/tmp"}
+    assert all(room["type"] == "tmpfs" and "size=3m" in room["o"] for room in rooms.values())
+    assert [mount["Target"] for mount in mounts].count("/.qslice") == 1
 
 
 def test_limits_are_the_runs_and_there_is_no_swap() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import docker
 from git import Repo
+from qslice.states import State
 
 from tests.benchmarks.measure import Line, time_line
 from tests.benchmarks.parts import Parts
@@ -67,7 +68,7 @@ def _ours(parts: Parts, repository: str, tasks: int, isolation: str) -> float:
         batch = client.sweep(template, grid={"number": list(range(tasks))})
         summary = batch.wait(900)
         taken = time.perf_counter() - begin
-    if summary.counts.get("succeeded") != tasks:
+    if summary.counts.get(State.SUCCEEDED) != tasks:
         raise RuntimeError(f"{tasks} tasks ended as {summary.counts}")
     return taken
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pika
+from qslice import names
 from qslice.sdk import Client
 
 from tests.support.gateway import Tokens
@@ -89,6 +91,16 @@ class System:
 
     def client(self, project: str = PROJECT, subject: str = "alice") -> Client:
         return Client(self.url, self.tokens.make(subject, project), project)
+
+    def ready(self, project: str = PROJECT) -> int:
+        """Messages on the project's ToDo queue that no worker holds."""
+        parameters = pika.URLParameters(self.environment["QSLICE_AMQP_URL"])
+        connection = pika.BlockingConnection(parameters)
+        try:
+            declared = connection.channel().queue_declare(names.todo(project), passive=True)
+            return int(declared.method.message_count)
+        finally:
+            connection.close()
 
     def wait_until_ready(self) -> None:
         """Until database, broker and ledger answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ def system(
     broker_url: str,
     database_url: str,
     management_url: str,
-) -> System:
+) -> Iterator[System]:
     """Nothing of it runs yet."""
-    return System(start_process, tmp_path, broker_url, database_url, management_url)
+    system = System(start_process, tmp_path, broker_url, database_url, management_url)
+    yield system
+    system.close()

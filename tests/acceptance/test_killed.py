@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from qslice.sdk import Lab
 from qslice.sdk.batch import Batch
 from qslice.states import State
 
@@ -87,16 +88,16 @@ def test_a_worker_that_is_killed_before_its_claim_is_answered_loses_nothing(
     system.gateway()
     ledger = system.ledger()
     system.make_project()
-    with system.client() as client:
-        job = client.submit(NAP)
-        wait_for(lambda: client.job(job).state is State.QUEUED, 60, "the job is queued")
-        ledger.kill()
-        worker = system.noop_worker(lease_s=LEASE_S)
+    worker = system.noop_worker(lease_s=LEASE_S)
+    ledger.kill()
+    with Lab(system.environment["QSLICE_AMQP_URL"], PROJECT) as lab:
+        lab.submit({**NAP, "id": "one"})
         wait_for(lambda: system.ready(PROJECT) == 0, 60, "the worker has the message")
         worker.kill()
         system.noop_worker(lease_s=LEASE_S)
         system.ledger()
-        assert client.wait(job, 120).state is State.SUCCEEDED
+        results = list(lab.results(["one"], timeout_s=120))
+    assert [(result.id, result.state) for result in results] == [("one", State.SUCCEEDED)]
 
 
 def test_two_ledgers_and_two_workers_do_each_job_once_while_one_of_each_is_killed(
@@ -119,11 +120,11 @@ def test_a_worker_that_is_asked_to_stop_hands_back_what_it_cannot_finish(system:
     system.ledger()
     system.make_project()
     worker = system.noop_worker(slots=2, QSLICE_GRACE_S="1")
-    with system.client() as client:
-        long = client.submit({**NAP, "command": ["sleep", "600"]})
-        wait_for(lambda: client.job(long).state is State.RUNNING, 60, "it runs")
-        assert worker.terminate() == 0
-        wait_for(lambda: client.job(long).state is State.QUEUED, 60, "it is queued again")
-        assert client.job(long).attempt == 2
-        client.cancel(long)
-        assert client.wait(long, 60).state is State.CANCELLED
+    client = system.client()
+    long = client.submit({**NAP, "command": ["sleep", "600"]})
+    wait_for(lambda: client.job(long).state is State.RUNNING, 60, "it runs")
+    assert worker.terminate() == 0
+    wait_for(lambda: client.job(long).state is State.QUEUED, 60, "it is queued again")
+    assert client.job(long).attempt == 2
+    client.cancel(long)
+    assert client.wait(long, 60).state is State.CANCELLED

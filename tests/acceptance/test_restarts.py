@@ -26,7 +26,9 @@ def own_system(
     platform = Platform.of(own_instance)
     with fresh_vhost(platform) as broker, fresh_database(platform) as database:
         upgrade(database)
-        yield System(start_process, tmp_path, broker, database, platform.management_url)
+        system = System(start_process, tmp_path, broker, database, platform.management_url)
+        yield system
+        system.close()
 
 
 @pytest.mark.parametrize("part", ["rabbitmq", "postgres"])

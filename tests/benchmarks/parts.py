@@ -79,6 +79,7 @@ def parts(platform: Platform, template: str, folder: Path) -> Iterator[Parts]:
             QSLICE_LOG_LEVEL="WARNING",
         )
         peer = {"PEER_AMQP_URL": peer_broker, "PEER_DATABASE_URL": peer_database}
+        stack.callback(system.close)
         yield Parts(platform, start, system, broker_url, database, peer)
 
 

@@ -35,6 +35,7 @@ class System:
         **settings: str,
     ) -> None:
         self._start = start
+        self._clients: list[Client] = []
         self.folder = folder
         self.tokens = Tokens(folder)
         self.port = pick_free_port()
@@ -86,11 +87,18 @@ class System:
         self.make_project()
 
     def make_project(self, name: str = PROJECT, subject: str = "alice") -> None:
-        with self.client(name, subject) as client:
-            client.create_project(name)
+        self.client(name, subject).create_project(name)
 
     def client(self, project: str = PROJECT, subject: str = "alice") -> Client:
-        return Client(self.url, self.tokens.make(subject, project), project)
+        """Somebody's requests; closed with the system."""
+        client = Client(self.url, self.tokens.make(subject, project), project)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close the clients; the processes belong to who started them."""
+        for client in self._clients:
+            client.close()
 
     def ready(self, project: str = PROJECT) -> int:
         """Messages on the project's ToDo queue that no worker holds."""

@@ -89,10 +89,11 @@ def test_a_worker_that_is_killed_before_its_claim_is_answered_loses_nothing(
     ledger = system.ledger()
     system.make_project()
     worker = system.noop_worker(lease_s=LEASE_S)
+    wait_for(lambda: system.todo() == (0, 1), 60, "the worker listens")
     ledger.kill()
     with Lab(system.environment["QSLICE_AMQP_URL"], PROJECT) as lab:
         lab.submit({**NAP, "id": "one"})
-        wait_for(lambda: system.ready(PROJECT) == 0, 60, "the worker has the message")
+        wait_for(lambda: system.todo() == (0, 1), 60, "the worker has the message")
         worker.kill()
         system.noop_worker(lease_s=LEASE_S)
         system.ledger()

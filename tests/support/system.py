@@ -100,13 +100,13 @@ class System:
         for client in self._clients:
             client.close()
 
-    def ready(self, project: str = PROJECT) -> int:
-        """Messages on the project's ToDo queue that no worker holds."""
+    def todo(self, project: str = PROJECT) -> tuple[int, int]:
+        """Of the project's ToDo queue: messages that no worker holds, and its consumers."""
         parameters = pika.URLParameters(self.environment["QSLICE_AMQP_URL"])
         connection = pika.BlockingConnection(parameters)
         try:
-            declared = connection.channel().queue_declare(names.todo(project), passive=True)
-            return int(declared.method.message_count)
+            found = connection.channel().queue_declare(names.todo(project), passive=True).method
+            return found.message_count, found.consumer_count
         finally:
             connection.close()
 

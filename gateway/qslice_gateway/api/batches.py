@@ -1,12 +1,9 @@
 """Batches: a sweep of a template over a grid, followed and gathered as one."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import orjson
 from flask import Response
 from pydantic import BaseModel, Field
 from qslice import ids
@@ -17,6 +14,7 @@ from qslice_gateway.api.models import Next, Page, cursor, page
 from qslice_gateway.auth.access import Access, Call
 from qslice_gateway.batches import BatchRequest, NewBatch, Points, expand
 from qslice_gateway.problems import Problem, invalid
+from qslice_gateway.results import item, pages, table
 from qslice_gateway.routing import JSON, Answer, Body, Routes, accepted, json, read_json
 from qslice_gateway.services import Services
 from qslice_gateway.store import batches, cancel
@@ -24,9 +22,6 @@ from qslice_gateway.store import batches, cancel
 routes = Routes("batches", "/api/v1/projects/<project>/batches")
 
 CSV = "text/csv"
-_PAGE = 500
-_COLUMNS = ("batch_index", "job_id", "id", "state", "attempt", "exit_code")
-_TAIL = ("error_owner", "error_code", "error_message", "started_at", "finished_at", "duration_s")
 
 
 class Batch(BaseModel):
@@ -197,7 +192,7 @@ def get_results(call: Call, project: str, batch: str, query: ResultQuery) -> Res
     after = _index(query)
     with call.services.pool.connection() as connection:
         rows = batches.results(connection, batch, after=after, limit=query.limit + 1)
-    items = [_result(row, points) for row in rows[: query.limit]]
+    items = [item(row, points) for row in rows[: query.limit]]
     more = len(rows) > query.limit
     return json({"items": items, "next": cursor(str(items[-1]["batch_index"])) if more else None})
 
@@ -240,23 +235,6 @@ def _summary(row: dict[str, Any] | None) -> dict[str, Any]:
     return row
 
 
-def _result(row: dict[str, Any], points: Points) -> dict[str, Any]:
-    result = row["result"] or {}
-    return {
-        **{name: row[name] for name in row if name != "result"},
-        "parameters": points.at(row["batch_index"]),
-        "duration_s": result.get("duration_s"),
-        "exit_code": result.get("exit_code"),
-        "stdout": result.get("stdout", ""),
-        "stderr": result.get("stderr", ""),
-        "truncated": result.get("truncated", False),
-        "result": result.get("result"),
-        "error": result.get("error"),
-        "commit": result.get("commit"),
-        "image": result.get("image"),
-    }
-
-
 def _index(query: Page) -> int:
     place = query.place()
     if place is None:
@@ -267,58 +245,7 @@ def _index(query: Page) -> int:
 
 
 def _csv(services: Services, batch: str, points: Points, *, only_finished: bool) -> Iterator[bytes]:
-    """A line per job, with a column for each key of the results."""
-    after = -1
     with services.pool.connection() as connection:
         columns = batches.result_columns(connection, batch)
-    named = [f"result.{name}" if name else "result" for name in columns]
-    header = [*_COLUMNS, *points.names, *named, *_TAIL]
-    yield _table([[_cell(name) for name in header]])
-    while True:
-        with services.pool.connection() as connection:
-            rows = batches.results(connection, batch, after=after, limit=_PAGE)
-        items = [_result(row, points) for row in rows]
-        yield _table(
-            _line(item, points.names, columns)
-            for item in items
-            if not only_finished or item["finished_at"] is not None
-        )
-        if len(rows) < _PAGE:
-            return
-        after = rows[-1]["batch_index"]
-
-
-def _table(lines: Iterable[list[str]]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out).writerows(lines)
-    return out.getvalue().encode()
-
-
-def _line(item: dict[str, Any], parameters: list[str], columns: list[str]) -> list[str]:
-    error = item["error"] or {}
-    result = item["result"]
-    values = [result.get(name) if isinstance(result, dict) else None for name in columns]
-    if "" in columns and result is not None and not isinstance(result, dict):
-        values[columns.index("")] = result
-    tail = {
-        **{f"error_{name}": error.get(name) for name in ("owner", "code", "message")},
-        **{name: item[name] for name in ("started_at", "finished_at", "duration_s")},
-    }
-    shown = [item[name] for name in _COLUMNS]
-    point = [item["parameters"].get(name) for name in parameters]
-    return [_cell(value) for value in (*shown, *point, *values, *(tail[name] for name in _TAIL))]
-
-
-def _cell(value: Any) -> str:
-    """A value in a table. A text that a spreadsheet would take for a formula is quoted: what a
-    task wrote is not to be run by who opens its table.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, int | float):
-        return str(value)
-    return orjson.dumps(value).decode()
+    found = pages(services.pool.connection, batch, points)
+    yield from table(columns, points, found, only_finished=only_finished)

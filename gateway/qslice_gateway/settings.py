@@ -82,8 +82,8 @@ class GatewaySettings(DatabaseSettings):
     )
     database_connections: int = Field(8, ge=1, le=100, description="per process")
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="of one request")
-    max_jobs_per_request: int = Field(10_000, ge=1, le=100_000)
-    max_jobs_per_batch: int = Field(100_000, ge=1, le=1_000_000)
+    max_jobs_per_request: int = Field(10_000, ge=1, le=100_000, description="jobs in one request")
+    max_jobs_per_batch: int = Field(100_000, ge=1, le=1_000_000, description="jobs in one batch")
 
     rabbitmq_management_url: SecretStr | None = Field(
         None, description="http(s)://user:password@host:port of RabbitMQ's management API"

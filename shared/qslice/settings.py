@@ -18,8 +18,12 @@ class Settings(BaseSettings):
 
     amqp_url: SecretStr = Field(description="the broker, amqp:// or amqps://, with its vhost")
     authority: str = Field(ids.DEFAULT_AUTHORITY, description="the authority in identifiers")
-    log_format: str = Field("console", pattern="^(console|json)$")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: str = Field(
+        "console", pattern="^(console|json)$", description="`console` for people, or `json` lines"
+    )
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="the least that is written"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -33,7 +33,8 @@ def test_the_script_hands_in_its_runs_and_prints_each_result_once(
             timeout=240,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
         expected = [f"{distance} succeeded None" for distance in (0, 10, 20)]
         assert sorted(done.stdout.splitlines()) == expected
         jobs = {job.id: client.job(job) for job in client.jobs()}

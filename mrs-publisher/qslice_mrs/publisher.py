@@ -131,7 +131,7 @@ class Publisher:
             return
         try:
             registered = await self._registrar.register(
-                completion.identifier, completion.revision, made, again=completion.again
+                completion.identifier, completion.revision, made
             )
         except Refused as refused:
             await self._give_up(message.body, completion, tried, refused)

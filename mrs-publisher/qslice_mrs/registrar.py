@@ -55,12 +55,11 @@ class Registrar:
         self._finder = finder
 
     async def register(
-        self, identifier: str, revision: int, document: dict[str, Any], *, again: bool = False
+        self, identifier: str, revision: int, document: dict[str, Any]
     ) -> Registered:
         """See to it that there is one object, of this revision or a newer one.
 
-        `again` writes it also where this revision is there already. Raises `Refused`,
-        `Unavailable`.
+        Raises `Refused`, `Unavailable`.
         """
         found = await self._finder.find(identifier)
         if not found:
@@ -70,8 +69,7 @@ class Registrar:
         existing = await self._only_one(identifier, found)
         internal_id = int(existing["internalIdentifier"])
         await self._noted(identifier, internal_id)
-        there = revision_of(existing)
-        if there > revision or (there == revision and not again):
+        if revision_of(existing) >= revision:
             return Registered(internal_id, "unchanged")
         await self._client.replace(internal_id, merged(existing, document))
         return Registered(internal_id, "updated")

@@ -25,6 +25,8 @@ class Identity:
     experiment: str | None
     #: Unix seconds.
     expires_at: float
+    #: Name, email and organisation, as far as the token tells them.
+    about: tuple[tuple[str, str], ...] = ()
 
     def may_use(self, project: str, owner: str) -> bool:
         """Whether the project of this owner is theirs to use."""
@@ -35,7 +37,8 @@ class Identity:
 
     def as_creator(self) -> dict[str, Any]:
         """For the record of who made something; no proof of anything later."""
-        return {"sub": self.subject, "iss": self.issuer, "experiment": self.experiment}
+        who = {"sub": self.subject, "iss": self.issuer, "experiment": self.experiment}
+        return who | dict(self.about)
 
 
 def of_claims(claims: dict[str, Any], issuer: Issuer) -> Identity:
@@ -59,7 +62,32 @@ def of_claims(claims: dict[str, Any], issuer: Issuer) -> Identity:
         makes_any=issuer.makes_projects == "any",
         experiment=subject if subject.startswith(f"{EXPERIMENT}_") else None,
         expires_at=float(claims["exp"]),
+        about=_about(claims),
     )
+
+
+#: What is kept of a person, and the claims that tell it: OpenID Connect's names first, then those
+#: of the SLICES portal.
+_ABOUT = {
+    "name": ("name",),
+    "given_name": ("given_name", "first_name"),
+    "family_name": ("family_name", "last_name"),
+    "preferred_username": ("preferred_username",),
+    "email": ("email",),
+    "organization": ("organization", "organisation", "affiliation"),
+    "orcid": ("orcid",),
+}
+_MAX_ABOUT = 200
+
+
+def _about(claims: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    found = {}
+    for name, keys in _ABOUT.items():
+        value = next((claims[key] for key in keys if isinstance(claims.get(key), str)), "")
+        text = "".join(character for character in value if character.isprintable()).strip()
+        if text:
+            found[name] = text[:_MAX_ABOUT]
+    return tuple(found.items())
 
 
 def _projects(value: Any) -> frozenset[str]:

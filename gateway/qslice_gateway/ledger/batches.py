@@ -6,6 +6,7 @@ from collections.abc import Callable
 from qslice import names
 from qslice.states import ACTIVE
 
+from qslice_gateway.ledger.publications import OF_FINISHED
 from qslice_gateway.store.pool import AsyncPool
 
 #: Seconds between two looks at the most; a result of a batch's job calls earlier.
@@ -17,7 +18,7 @@ _ACTIVE = ", ".join(f"'{state}'" for state in sorted(ACTIVE))
 
 # It looks after the results were committed, so of two ledgers that end the last two jobs at the
 # same time, the one that looks last sees both.
-_FINISH = f"""
+_FINISH_TOLD = f"""
 WITH over AS (
     SELECT id FROM batches b
     WHERE finished_at IS NULL AND NOT EXISTS (
@@ -40,16 +41,27 @@ WITH over AS (
                'total', f.total, 'counts', coalesce(c.counts, '{{}}'), 'at', f.finished_at
            )::text, 'UTF8'), f.id
     FROM finished f JOIN counted c USING (id)
-)
-SELECT id FROM finished"""
+)"""
+_FINISHED = "SELECT id FROM finished"
 
 
 class Batches:
     """Looks when it is called, and every second."""
 
-    def __init__(self, pool: AsyncPool, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: AsyncPool,
+        wake: Callable[[], None],
+        due: Callable[[], None] = lambda: None,
+        *,
+        publish: bool = False,
+    ) -> None:
+        """publish: finished batches are due to be published, and `due` is called."""
         self._pool = pool
         self._wake = wake
+        self._due = due
+        published = f", published AS ({OF_FINISHED})" if publish else ""
+        self._finish = f"{_FINISH_TOLD}{published}\n{_FINISHED}"
         self._called = asyncio.Event()
 
     def call(self) -> None:
@@ -71,7 +83,8 @@ class Batches:
     async def look(self) -> int:
         """Finish what is finished; how many batches."""
         async with self._pool.connection() as conn:
-            rows = await (await conn.execute(_FINISH, prepare=True)).fetchall()
+            rows = await (await conn.execute(self._finish.encode(), prepare=True)).fetchall()
         if rows:
             self._wake()
+            self._due()
         return len(rows)

@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 import structlog
 from qslice.backoff import Backoff
+from qslice.messages.completion import PublicationReport
 from qslice.messages.ledger import Event, EventType
 
-from qslice_gateway.ledger import failures, metrics
+from qslice_gateway.ledger import failures, metrics, publications
 from qslice_gateway.ledger.broker import Delivery
 from qslice_gateway.ledger.reading import read_object
 from qslice_gateway.store.pool import AsyncConnection, AsyncPool
@@ -65,16 +66,25 @@ WHERE NOT i.redelivered OR NOT EXISTS (
     WHERE e.job_id = i.job_id AND e.attempt = i.attempt AND e.type = i.type AND e.at = i.at)
 ORDER BY i.n"""
 
+_NOT_OF_WORKERS = frozenset({"batch", "completion", "publication"})
 _FAULTS = (EventType.FAULT, EventType.RELEASED)
 
 
 class Recording:
     """Records batches of events."""
 
-    def __init__(self, pool: AsyncPool, backoff: Backoff, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: AsyncPool,
+        backoff: Backoff,
+        wake: Callable[[], None],
+        due: Callable[[], None] | None = None,
+    ) -> None:
+        """due: called when a resource is due to be published; None: none ever is."""
         self._pool = pool
         self._backoff = backoff
         self._wake = wake
+        self._due = due
 
     async def handle(self, batch: list[Delivery]) -> None:
         """Record a batch; repeated after a crash, it adds nothing twice."""
@@ -82,11 +92,17 @@ class Recording:
         logs = [event for event, _ in found if event.type is EventType.LOG]
         others = [(e, again) for e, again in found if e.type not in (EventType.LOG, *_FAULTS)]
         faults = [event for event, _ in found if event.type in _FAULTS]
+        resources = [event for event, _ in found if event.type is EventType.RESOURCE]
+        reports = [report for one in batch if (report := read_report(one.body))]
         async with self._pool.connection() as conn:
             if logs:
                 await _write_logs(conn, logs)
             if others:
                 await _write_events(conn, others)
+            if resources and self._due and await publications.note_resources(conn, resources):
+                self._due()
+            if reports:
+                await publications.note_reports(conn, reports)
             if faults:
                 async with conn.transaction():
                     touched = await failures.settle(
@@ -109,9 +125,17 @@ class Recording:
 
 
 def read_event(body: bytes) -> Event | None:
-    """The event of a worker; None for what the ledger itself told. Raises `Rejected`."""
+    """The event of a worker; None for what the ledger or the publisher told. Raises `Rejected`."""
     value = read_object(body)
-    return None if value.get("type") == "batch" else Event.of(value)
+    return None if value.get("type") in _NOT_OF_WORKERS else Event.of(value)
+
+
+def read_report(body: bytes) -> PublicationReport | None:
+    """What the metadata publisher told; None for anything else. Raises `Rejected`."""
+    if b'"publication"' not in body:
+        return None
+    value = read_object(body)
+    return PublicationReport.of(value) if value.get("type") == "publication" else None
 
 
 def failure(event: Event) -> failures.Failure:

@@ -50,6 +50,8 @@ async def run(
         authority=settings.authority,
         backoff=backoff or Backoff(),
         retention=timedelta(days=settings.retention_days),
+        public_url=settings.public_url.rstrip("/"),
+        publish=settings.publish,
     )
     try:
         await _keep(parts, settings.amqp_url.get_secret_value(), stop)

@@ -17,6 +17,7 @@ from qslice_gateway.ledger.inbox import Inbox
 from qslice_gateway.ledger.listening import Listening
 from qslice_gateway.ledger.outbox import Waking
 from qslice_gateway.ledger.presence import Gauges, Presence
+from qslice_gateway.ledger.publications import Publications
 from qslice_gateway.ledger.purge import Purge
 from qslice_gateway.ledger.queues import Queues
 from qslice_gateway.ledger.relay import Relay
@@ -47,6 +48,10 @@ class Parts:
     authority: str
     backoff: Backoff
     retention: timedelta
+    #: As people reach the gateway: it stands in what is published.
+    public_url: str = ""
+    #: Whether there is a metadata registry to publish to.
+    publish: bool = False
 
 
 class Session:
@@ -67,8 +72,10 @@ class Session:
         await queues.declare()
         listening = Listening(asyncio.get_running_loop().time)
         waking = Waking()
-        batches = Batches(parts.pool, waking.wake)
+        publications = Publications(parts.pool, parts.database_url, parts.public_url, waking.wake)
+        batches = Batches(parts.pool, waking.wake, publications.call, publish=parts.publish)
         background = [
+            ("publications", publications.run),
             ("batches", batches.run),
             ("watch", Watch(parts.pool, listening, parts.backoff, waking.wake).run),
             ("purge", Purge(parts.pool, parts.retention).run),
@@ -84,7 +91,7 @@ class Session:
             ]
             idle.append(group.create_task(waking.listen(parts.database_url)))
             idle.append(group.create_task(self._end_with_the_link()))
-            await self._consume(group, listening, waking, batches)
+            await self._consume(group, listening, waking, batches, publications)
             self._relay = Relay(
                 parts.pool,
                 link,
@@ -108,6 +115,7 @@ class Session:
         listening: Listening,
         waking: Waking,
         batches: Batches,
+        publications: Publications,
     ) -> None:
         parts = self._parts
         # Without a limit: what waits at the broker could not be seen, and would pass for silence.
@@ -124,7 +132,12 @@ class Session:
             group.create_task(inbox.work(answer, answering.give_up, listening.interrupted))
         )
         await requests.consume(names.QUEUE_RPC, inbox.put)
-        recording = Recording(parts.pool, parts.backoff, waking.wake)
+        recording = Recording(
+            parts.pool,
+            parts.backoff,
+            waking.wake,
+            publications.call if parts.publish else None,
+        )
         finishing = Finishing(parts.pool, batches.call)
         burying = Burying(parts.pool, waking.wake)
         await self._take(

@@ -110,10 +110,9 @@ class Completion(Note):
     type: Literal["completion"] = "completion"
     #: Our TypeID of the thing: the key under which it is registered once.
     identifier: str
-    #: Grows with every change of the thing; an older one never overwrites a newer.
+    #: Grows with every change of the thing and every replay; an older one never overwrites a
+    #: newer, and one that the registry has is not written again.
     revision: Annotated[int, Field(ge=1)] = 1
-    #: Publish it though this revision was published before (a replay, with other settings).
-    again: bool = False
     project: str
     experiment: str | None = None
     #: `batch`, `server`, `pod`, `volume`, `floatingip`, …

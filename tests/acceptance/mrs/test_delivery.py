@@ -198,7 +198,7 @@ def test_what_the_registry_refuses_rests_with_its_answer(
     assert "too long" in headers[names.HEADER_REASON]
     assert headers[names.HEADER_QUEUE] == names.QUEUE_MRS
     assert body == refused.body()
-    wire.send([changed(refused, again=True)])
+    wire.send([changed(refused, revision=2)])
     wire.wait_for([refused])
     assert_each_once(mrs, [refused.identifier])
 

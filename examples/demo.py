@@ -8,6 +8,7 @@ held against theory, and written to `.run/demo/`. Any disagreement ends it with 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ BY_REST = "0:150:6"
 BY_LAB_SCRIPT = "3:147:6"
 QUEENS = 8
 
-console = Console(highlight=False, markup=False)
+console = Console(highlight=False, markup=False, emoji=False)
 
 
 def main() -> int:
@@ -55,7 +56,7 @@ def main() -> int:
     except LabError as error:
         say(f"make demo failed: {error}", style="red")
         return 1
-    show_where_to_look()
+    show_where_to_look(points)
     return 0
 
 
@@ -166,7 +167,7 @@ def progress_of(
         yield lambda result: bar.update(task, advance=1, description=one_line(result))
 
 
-def show_where_to_look() -> None:
+def show_where_to_look(points: list[Point]) -> None:
     """Print what there is to see now, and how to go on."""
     url = setting("QSLICE_URL").rstrip("/")
     page = urlsplit(setting("QSLICE_RABBITMQ_CONSOLE"))
@@ -179,11 +180,26 @@ def show_where_to_look() -> None:
         ("API", f"{url}/docs"),
         ("RabbitMQ", address),
         ("  its login", f"{unquote(login.username or '')} / {unquote(login.password or '')}"),
-        ("lab scripts", ". .run/env && .venv/bin/python examples/lab/sweep_amqp.py --help"),
-        ("commands", ". .run/env && .venv/bin/qslice --help"),
         ("stop it all", "make down"),
     ):
         say(f"  {what:<13}{where}")
+    say("From a shell:")
+    for command in (". .run/env", *map(shlex.join, commands_to_try(points))):
+        say(f"  {command}")
+
+
+def commands_to_try(points: list[Point]) -> list[list[str]]:
+    """Return command lines of qslice that work now."""
+    qslice = ".venv/bin/qslice"
+    experiment = f"file://{setting('QSLICE_GIT_DIR')}/bb84.git"
+    return [
+        [qslice, "batches"],
+        [qslice, "logs", points[-1].job_id],
+        [
+            *(qslice, "sweep", experiment, "--param", "distance=0:100:25", "--watch", "--"),
+            *("python", "/app/bb84.py", "--distance", "{distance}"),
+        ],
+    ]
 
 
 def heading(text: str) -> None:

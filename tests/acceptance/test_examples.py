@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,21 @@ def test_the_demonstration_goes_from_git_to_results_that_agree_with_theory(
     # One repository, one commit, whoever submitted.
     assert len({row["commit"] for row in rows}) == 1
     assert (tmp_path / "out" / "key-rate.png").read_bytes().startswith(b"\x89PNG")
+    after = printed.partition("From a shell:\n")[2].splitlines()
+    assert after[0] == "  . .run/env"
+    assert len(after) == 4
+    for line in after[1:]:
+        _qslice(line)
+
+
+def _qslice(line: str) -> None:
+    """Run a command line that the demonstration showed."""
+    command = shlex.split(line)
+    assert command[0] == ".venv/bin/qslice"
+    program = Path(sys.executable).with_name("qslice")
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert done.stdout.strip()
 
 
 def test_a_sweep_whose_experiment_is_broken_says_what_the_experiment_said(

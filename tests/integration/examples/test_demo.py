@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from broker import LabError
+from verdict import Point
 
 from examples import demo
 from tests.integration.examples.work import answering, count_queens, measure, post, result_of
@@ -61,13 +62,18 @@ def test_the_end_tells_addresses_and_logins_apart(
     monkeypatch.setenv("QSLICE_URL", "http://127.0.0.1:8080/")
     monkeypatch.setenv("QSLICE_AMQP_URL", "amqp://lab:p%2Fw@127.0.0.1:5672/qslice")
     monkeypatch.setenv("QSLICE_RABBITMQ_CONSOLE", "http://127.0.0.1:15672/")
-    demo.show_where_to_look()
+    monkeypatch.setenv("QSLICE_GIT_DIR", "/srv/git")
+    result = result_of(Lab("lab", "", ""), "s/10", labels={"distance": "10"})
+    command = ["python", "/app/bb84.py", "--distance", "10", "--pulses", "1e9", "--seed", "1"]
+    points = [Point.of("amqp", result | measure(command))]
+    demo.show_where_to_look(points)
     printed = capfd.readouterr().out
     assert "http://127.0.0.1:8080/docs\n" in printed
     assert "http://127.0.0.1:15672/\n" in printed
     assert "lab / p/w\n" in printed
+    assert f"  .venv/bin/qslice logs {result['job_id']}\n" in printed
     monkeypatch.setenv("QSLICE_RABBITMQ_CONSOLE", "http://admin:secret@127.0.0.1:15672/")
-    demo.show_where_to_look()
+    demo.show_where_to_look(points)
     printed = capfd.readouterr().out
     assert "  http://127.0.0.1:15672/\n" in printed.replace("RabbitMQ     ", "  ")
     assert "admin / secret\n" in printed

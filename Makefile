@@ -7,10 +7,12 @@ NATIVE := $(BIN)/python -m qslice_native
 PYTHON ?= python3
 # More options for pytest, e.g. `make test PYTEST_ARGS='-k ledger -x'`.
 PYTEST_ARGS ?=
+# Measures of `make bench`; all where empty.
+ARGS ?=
 DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs deploy/testbed/openstack
 SOURCES := $(DISTRIBUTIONS) tests examples
 
-.PHONY: help install up down lint test test-fast
+.PHONY: help install demo up down lint test test-fast bench testbed-openstack
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +26,11 @@ $(VENV)/installed: constraints.txt requirements-dev.txt $(addsuffix /pyproject.t
 		-c constraints.txt -r requirements-dev.txt $(addprefix -e ,$(addprefix ./,$(DISTRIBUTIONS)))
 	@touch $@
 
-up: install  ## start the demo's RabbitMQ, PostgreSQL and Docker engine, installing what is missing
-	@$(NATIVE) up demo
+demo: up  ## set up what is missing, start everything, run the main job, show its result
+	@. .run/env && $(BIN)/python examples/demo.py
+
+up: install  ## start qslice with a RabbitMQ, PostgreSQL and Docker engine, installing what is missing
+	@$(NATIVE) serve demo
 
 down: install  ## stop all that was started from this checkout, and nothing else
 	@$(NATIVE) down
@@ -45,6 +50,10 @@ test: install  ## every test, with a real RabbitMQ, PostgreSQL and Docker engine
 test-fast: install  ## the unit tests: no broker, no database, no Docker
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
 
-.PHONY: testbed-openstack
+# The tests' broker and database are the ones to measure on; fsync is on for both of a pair or none.
+bench: install  ## measure against peers in the same run, e.g. make bench ARGS='latency:samples=200 life'
+	@trap '$(NATIVE) down tests' EXIT; \
+		$(NATIVE) up tests && $(BIN)/python -m tests.benchmarks $(ARGS)
+
 testbed-openstack: install  ## a real OpenStack without a hypervisor, on 127.0.0.1
 	@$(BIN)/python -m qslice_openstack_testbed up

@@ -1,4 +1,4 @@
-"""`python -m qslice_native up|down|status [demo|tests]`."""
+"""`python -m qslice_native up|serve|down|status [demo|tests]`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ def _up(names: list[str]) -> int:
         one = instance(name)
         one.up()
         say(name, f"ready; addresses and passwords are in {one.places.state_file}")
+    return 0
+
+
+def _serve(names: list[str]) -> int:
+    for name in names:
+        one = instance(name)
+        one.up()
+        one.serve()
     return 0
 
 
@@ -38,12 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, nargs, explanation in (
         ("up", "+", "install and start what is missing"),
+        ("serve", "+", "the same, and qslice's own services on it"),
         ("down", "*", "stop what this checkout started (default: all its instances)"),
         ("status", "*", "say what runs"),
     ):
         verbs.add_parser(verb, help=explanation).add_argument("name", nargs=nargs)
     options = parser.parse_args(arguments)
-    action = {"up": _up, "down": _down, "status": _status}[options.verb]
+    action = {"up": _up, "serve": _serve, "down": _down, "status": _status}[options.verb]
     try:
         return action(options.name)
     except NativeError as error:

@@ -17,6 +17,7 @@ from qslice_native.places import Places, checkout_root
 from qslice_native.postgres import PostgreSQL
 from qslice_native.rabbitmq import ADMIN, RabbitMQ
 from qslice_native.say import say
+from qslice_native.services import DATABASE, Services
 from qslice_native.settings import InstanceSettings
 
 #: Instances whose data stays after `down`.
@@ -46,6 +47,10 @@ class Instance:
         settings = InstanceSettings(self.places.settings_file)
         return PostgreSQL(self.places, settings, durable=self.places.name not in _NOT_DURABLE)
 
+    @property
+    def services(self) -> Services:
+        return Services(self.places)
+
     def up(self) -> dict[str, Any]:
         """Install and start what is missing; returns what `state.json` holds.
 
@@ -64,9 +69,16 @@ class Instance:
                 write_json(self.places.state_file, state)
         return state
 
+    def serve(self) -> None:
+        """Start qslice itself on it; `up` ran before. Raises NativeError, as `up` does."""
+        with self._locked():
+            self.postgres.create_database(DATABASE)
+            self.services.up(self.describe())
+
     def down(self) -> None:
         """Stop what this instance started. Its data goes, but for the demo's."""
         with self._locked():
+            self.services.down()
             for part in (self.rabbitmq, self.postgres):
                 say(part.title, "stopped" if part.down() else "was not running")
             if self.with_docker:

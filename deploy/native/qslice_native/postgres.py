@@ -192,11 +192,19 @@ class PostgreSQL:
 
     def _set_password(self) -> None:
         # token_urlsafe holds no quotes; the statement goes by stdin, never through `ps`.
-        statement = f"SET log_min_error_statement = 'panic'; ALTER ROLE {ADMIN} PASSWORD '{{}}';"
+        quiet = "SET log_min_error_statement = 'panic';"
+        change = f"ALTER ROLE {ADMIN} PASSWORD '{self._admin_password}';"
+        self._execute(f"{quiet} {change}", "did not take its password")
+
+    def create_database(self, name: str) -> None:
+        """Make a database where it is missing; the server runs."""
+        missing = f"NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')"
+        self._execute(
+            f"SELECT 'CREATE DATABASE {name}' WHERE {missing} \\gexec\n",
+            f"did not make the database {name}",
+        )
+
+    def _execute(self, statements: str, what: str) -> None:
         psql = [str(self._programs / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1"]
         target = ["-h", str(self._socket), "-p", str(self.port), "-U", ADMIN, "-d", "postgres"]
-        self._run(
-            [*psql, *target],
-            "did not take its password",
-            statement.format(self._admin_password),
-        )
+        self._run([*psql, *target], what, statements)

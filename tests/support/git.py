@@ -28,6 +28,8 @@ def add_commit(bare: Path, files: Mapping[str, str], message: str) -> str:
         for path, text in files.items():
             target = work / path
             target.parent.mkdir(parents=True, exist_ok=True)
+            # A link that a test committed must not lead this write out of the folder.
+            target.unlink(missing_ok=True)
             target.write_text(text)
         repository.index.add(list(files))
         commit = repository.index.commit(message, author=_AUTHOR, committer=_AUTHOR)

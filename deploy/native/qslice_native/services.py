@@ -202,7 +202,7 @@ class Services:
             raise failure("database", "cannot be brought to this version's schema", log)
 
     def _worker_url(self, state: Mapping[str, Any]) -> str:
-        parts = urlsplit(state["amqp_url"])
+        parts = urlsplit(str(state["amqp_url"]))
         password = quote(self._settings.secret("worker_password"), safe="")
         netloc = f"{WORKER_USER}:{password}@{parts.hostname}:{parts.port}"
         return urlunsplit(parts._replace(netloc=netloc, path=f"/{VHOST}"))

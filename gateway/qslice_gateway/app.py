@@ -40,8 +40,6 @@ _OF_STATUS = {
     400: "bad_request",
     404: "not_found",
     405: "method_not_allowed",
-    413: "body_too_large",
-    415: "not_json_type",
 }
 
 
@@ -87,7 +85,6 @@ def create_app(settings: GatewaySettings, services: Services | None = None) -> G
     """The application, with its services in `extensions["qslice"]`; `close_app` ends them."""
     app = Gateway(__name__, static_folder=None)
     app.url_map.strict_slashes = False
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     found = services or Services.of(settings)
     app.extensions["qslice"] = found
@@ -147,8 +144,6 @@ def _detail(code: str, error: HTTPException) -> str:
         return f"{request.path[:200]!r} is no address here; see /docs"
     if code == "method_not_allowed":
         return f"{request.method} is not for {request.path[:200]!r}; see /docs"
-    if code == "body_too_large":
-        return f"at most {request.max_content_length} bytes are read; send more requests"
     return error.description or code
 
 

@@ -1,5 +1,7 @@
 """gunicorn, set up by the gateway's own settings: threads for requests and for live streams."""
 
+import socket
+import struct
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -28,8 +30,33 @@ class PlainLogger(Logger):  # type: ignore[misc]
         """There are none."""
 
 
+class _Impatient:
+    """A listener whose connections give up a read or a write after some seconds."""
+
+    def __init__(self, listener: socket.socket, seconds: float) -> None:
+        self._listener = listener
+        whole, rest = divmod(seconds, 1)
+        self._timeout = struct.pack("ll", int(whole), int(rest * 1_000_000))
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = self._listener.accept()
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, option, self._timeout)
+        return connection, address
+
+    def getsockname(self) -> Any:
+        return self._listener.getsockname()
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """A process whose live streams end when it is asked to stop."""
+    """A process whose live streams end when it is asked to stop, and whose clients may not stall.
+
+    gunicorn's threads wait for a client without an end: a few that send half a request, or never
+    read what they asked for, would take them all.
+    """
+
+    def accept(self, listener: Any) -> None:
+        super().accept(_Impatient(listener, self.app.settings.client_timeout_s))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         streams.STOPPING.set()
@@ -40,11 +67,11 @@ class Server(BaseApplication):  # type: ignore[misc]
     """The gateway behind gunicorn."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._settings = settings
+        self.settings = settings
         super().__init__()
 
     def load_config(self) -> None:
-        settings = self._settings
+        settings = self.settings
         for name, value in {
             "bind": settings.listen,
             "workers": settings.workers,
@@ -65,8 +92,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        logs.set_up(self._settings.log_level, self._settings.log_format)
-        return create_app(self._settings)
+        logs.set_up(self.settings.log_level, self.settings.log_format)
+        return create_app(self.settings)
 
 
 def _forget(server: Any, worker: Any) -> None:

@@ -80,6 +80,9 @@ class GatewaySettings(DatabaseSettings):
     stream_s: float = Field(
         3600.0, gt=0, description="seconds after which a stream ends; the client resumes it"
     )
+    client_timeout_s: float = Field(
+        30.0, ge=0.1, description="seconds that a client may stall in the middle of a request"
+    )
     database_connections: int = Field(8, ge=1, le=100, description="per process")
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="of one request")
     max_jobs_per_request: int = Field(10_000, ge=1, le=100_000, description="jobs in one request")

@@ -65,6 +65,7 @@ class Services:
             private_directory(folder)
         self._prepare_broker(state)
         self._prepare_database(state)
+        token = self._token()
         ready: dict[str, Callable[[], bool]] = {
             "registry": lambda: _answers(f"{self._registry_url}/"),
             "gateway": lambda: _answers(f"{self.url}/healthz"),
@@ -72,7 +73,7 @@ class Services:
         }
         for name in self._commands():
             self._start(name, state, ready.get(name))
-        self._write_env(state)
+        self._write_env(state, token)
         say("services", f"ready; `. {self.env_file}` for the command line and lab scripts")
 
     def down(self) -> None:
@@ -207,8 +208,7 @@ class Services:
         netloc = f"{WORKER_USER}:{password}@{parts.hostname}:{parts.port}"
         return urlunsplit(parts._replace(netloc=netloc, path=f"/{VHOST}"))
 
-    def _write_env(self, state: Mapping[str, Any]) -> None:
-        token = self._token()
+    def _write_env(self, state: Mapping[str, Any], token: str) -> None:
         user = self._project_user(token)
         values = {
             "QSLICE_URL": self.url,
@@ -223,6 +223,7 @@ class Services:
         write_private(self.env_file, "\n".join([*lines, ""]))
 
     def _token(self) -> str:
+        """A token of the development issuer, whose key the gateway then starts with."""
         made = subprocess.run(
             [
                 *(_program("qslice-gateway"), "token", "--subject", SUBJECT),

@@ -215,7 +215,8 @@ class Services:
             "QSLICE_TOKEN": token,
             "QSLICE_PROJECT": PROJECT,
             "QSLICE_AMQP_URL": user["amqp_url"],
-            "QSLICE_RABBITMQ_CONSOLE": state["console_url"],
+            # With the login: a lab's own user may not look, since the page shows every project.
+            "QSLICE_RABBITMQ_CONSOLE": state["management_url"],
             "QSLICE_GIT_DIR": str(self._git),
             "QSLICE_MRS_URL": self._registry_url,
         }

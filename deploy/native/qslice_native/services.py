@@ -134,7 +134,7 @@ class Services:
             "QSLICE_DATABASE_URL": _with_path(state["postgres_url"], DATABASE),
         }
         return {
-            "registry": {"QSLICE_MRS_TESTBED_CLIENT_SECRET": self._settings.secret("registry")},
+            "registry": {"QSLICE_MRS_TESTBED_CLIENT_SECRET": self._settings.secret("registry_client_secret")},
             "ledger": ledger,
             "gateway": {
                 **ledger,
@@ -155,7 +155,7 @@ class Services:
                 **worker,
                 "QSLICE_MRS_URL": self._registry_url,
                 "QSLICE_MRS_CLIENT_ID": REGISTRY_CLIENT,
-                "QSLICE_MRS_CLIENT_SECRET": self._settings.secret("registry"),
+                "QSLICE_MRS_CLIENT_SECRET": self._settings.secret("registry_client_secret"),
             },
         }
 

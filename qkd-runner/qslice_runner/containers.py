@@ -1,11 +1,12 @@
 """All containers of this process: started, kept warm, given away, removed."""
 
 import asyncio
+import contextlib
 import secrets
 
 import docker
 import structlog
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 from qslice.faults import Fault, SystemFault
 from qslice.worker.handler import Job
 
@@ -61,6 +62,10 @@ class Containers:
         self._warm.clear()
         while self._removals:
             await asyncio.wait(self._removals)
+        if self.volume and not self._state.is_shared():
+            # Where another runner has just come, it makes the volume again.
+            with contextlib.suppress(APIError, Fault):
+                await self._daemon.call(lambda client: client.remove_volume(self.volume))
 
     async def take(self, image: Image, task: RunTask, job: Job) -> Container:
         """A container for one task: warm where one waits, else new. Raises a fault, `ImageGone`."""

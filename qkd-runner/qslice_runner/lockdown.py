@@ -51,7 +51,10 @@ def host_config(
     """
     options = f"nosuid,nodev,mode=1777,size={limits.disk_mb}m"
     options += f",nr_inodes={limits.disk_mb * _INODES_PER_MB}"
-    mounts = [Mount(INIT_FOLDER, init_volume, type="volume", read_only=True)]
+    # With labels: where the volume is gone, the engine makes it, empty.
+    mounts = [
+        Mount(INIT_FOLDER, init_volume, type="volume", read_only=True, labels=dict(labels)),
+    ]
     # A volume would be a way to fill the disk: its files are there, but only to be read.
     mounts += [
         Mount(path, volume, type="volume", read_only=True, labels=dict(labels))

@@ -97,6 +97,11 @@ class StateDir:
         lock.release()
         return False
 
+    def is_shared(self) -> bool:
+        """Whether another runner that lives uses the folder."""
+        found = (self.path / "runners").glob("*.lock")
+        return any(path.stem != self.runner and self.lives(path.stem) for path in found)
+
     def dead_runners(self) -> Iterator[str]:
         """The runners that left a lock behind; their lock files go."""
         for path in list((self.path / "runners").glob("*.lock")):

@@ -33,7 +33,7 @@ class Lab:
     state: Path
     base: dict[str, Any]
     #: With a shell; its image is built once.
-    shell: str = ""
+    shell: str
     running: list[RunHandler] = field(default_factory=list)
 
     def settings(self, **given: Any) -> RunnerSettings:
@@ -81,14 +81,15 @@ def _shared_lab(
     platform: Platform, docker_client: DockerClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("runner")
-    lab = make_lab(root, platform)
+    git = root / "git"
+    git.mkdir()
+    shell = bare_repository(git, "shell", {"Dockerfile": DOCKERFILE})
+    lab = make_lab(root / "state", git, shell, platform)
     yield lab
     remove_all(docker_client, lab)
 
 
-def make_lab(root: Path, platform: Platform) -> Lab:
-    git, state = root / "git", root / "state"
-    git.mkdir()
+def make_lab(state: Path, git: Path, shell: str, platform: Platform) -> Lab:
     base = {
         "amqp_url": "amqp://unused",
         "runner_state_dir": state,
@@ -99,7 +100,6 @@ def make_lab(root: Path, platform: Platform) -> Lab:
         # A machine that is nearly full is no reason to fail here.
         "min_free_mb": 0,
     }
-    shell = bare_repository(git, "shell", {"Dockerfile": DOCKERFILE})
     return Lab(git, state, base, shell)
 
 
@@ -118,10 +118,10 @@ async def runner(lab: Lab) -> Runner:
 
 @pytest.fixture
 async def own_lab(
-    platform: Platform, docker_client: DockerClient, tmp_path: Path
+    _shared_lab: Lab, platform: Platform, docker_client: DockerClient, tmp_path: Path
 ) -> AsyncIterator[Lab]:
-    """Folders, and so labels, that no other test uses."""
-    own = make_lab(tmp_path, platform)
+    """A runner's folder, and so labels, that no other test uses; the repositories are shared."""
+    own = make_lab(tmp_path / "state", _shared_lab.git, _shared_lab.shell, platform)
     yield own
     await own.stop()
     remove_all(docker_client, own)

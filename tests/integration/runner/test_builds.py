@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+from docker.errors import APIError
+from git import Repo
 from qslice.faults import UserFault
+from qslice_runner.engine import Checkout
 from qslice_runner.images import image_name
 
 from tests.integration.runner.conftest import DOCKERFILE, Lab, Runner
@@ -165,8 +168,6 @@ async def test_links_out_of_the_repository_are_refused(runner: Runner, lab: Lab)
 
 
 def commit_as_it_is(lab: Lab, name: str) -> None:
-    from git import Repo
-
     with Repo(lab.git / f"{name}.work") as repository:
         repository.git.add("-A")
         repository.git.execute(
@@ -209,14 +210,12 @@ async def test_an_image_that_was_removed_meanwhile_is_built_again(
 ) -> None:
     repository = bare_repository(lab.git, "removed", {"Dockerfile": DOCKERFILE, "y": "1"})
     first = await runner.run("true", repository=repository)
-    assert first.image is not None
-    await wait_for_async(lambda: remove_image(docker_client, first.image), what="the image removed")
+    name = str(first.image)
+    await wait_for_async(lambda: remove_image(docker_client, name), what="the image removed")
     assert (await runner.run("true", repository=repository)).exit_code == 0
 
 
-def remove_image(client: DockerClient, name: str | None) -> bool:
-    from docker.errors import APIError
-
+def remove_image(client: DockerClient, name: str) -> bool:
     try:
         client.images.remove(name)
     except APIError:
@@ -247,8 +246,6 @@ async def nobody_asks(job_ids: list[str]) -> set[str]:
 
 
 def test_the_name_depends_on_nothing_else() -> None:
-    from qslice_runner.engine import Checkout
-
     async def archive(to: object) -> None:
         raise AssertionError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import docker
 import pytest
 
 from tests.integration.runner.conftest import DOCKERFILE, Lab, Runner
@@ -130,8 +131,6 @@ async def test_a_network_is_there_where_it_is_asked_for_and_allowed(own_lab: Lab
 
 
 def remove_network(lab: Lab, name: str) -> None:
-    import docker
-
     client = docker.DockerClient(lab.base["docker_host"])
     client.networks.get(name).remove()
     client.close()

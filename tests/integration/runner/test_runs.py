@@ -50,7 +50,7 @@ async def test_the_tps_form_gets_its_resultat(runner: Runner) -> None:
     tp = {"ID_projet": 1, "ID_tache": 2, "URL_git": runner.shell, "CMD": "echo ' 92 '"}
     task = runner.handler.read(orjson.dumps(tp))
     outcome = await runner.handler.run(RecordedJob(task.request))
-    assert outcome.extra == {"Resultat": "92"}
+    assert outcome.extra["Resultat"] == "92"
 
 
 async def test_output_is_live_while_the_command_runs(runner: Runner) -> None:

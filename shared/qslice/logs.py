@@ -79,5 +79,7 @@ def set_up(level: str = "INFO", format_: str = "console") -> None:
     logging.basicConfig(
         level=max(logging.getLevelName(level), logging.INFO), handlers=[handler], force=True
     )
-    for noisy in ("aiormq", "aio_pika", "httpx", "httpcore", "pika", "urllib3"):
+    for noisy in ("aiormq", "aio_pika", "httpx", "httpcore", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It tells each failure in several lines of its own and raises it too; who catches it logs it.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)

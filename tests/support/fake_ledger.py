@@ -7,17 +7,15 @@ of another attempt are refused.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-import aio_pika
 import orjson
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from qslice import ids, names, topology
+from qslice.amqp import Channel, Connection, Message
 from qslice.messages.base import Note
 from qslice.messages.ledger import (
     REQUEST,
@@ -90,18 +88,17 @@ class FakeLedger:
         self.dead: list[Dead] = []
 
     async def __aenter__(self) -> Self:
-        self._connection: AbstractConnection = await aio_pika.connect(self._url)
-        self._channel: AbstractChannel = await self._connection.channel()
+        self._connection = await Connection.open(self._url, "fake ledger")
+        self._channel: Channel = await self._connection.channel(confirms=True)
         await topology.declare(self._channel)
-        reading = await self._connection.channel(publisher_confirms=False)
-        await reading.set_qos(prefetch_count=200)
-        for queue, callback in (
+        self._reading: Channel = await self._connection.channel(prefetch=200)
+        for queue, take in (
             (names.QUEUE_RPC, self._request),
             (names.QUEUE_EVENTS, self._event),
             (names.QUEUE_DONE, self._done),
             (names.QUEUE_DEAD, self._buried),
         ):
-            await (await reading.get_queue(queue)).consume(callback)
+            await self._reading.consume(queue, take)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -116,8 +113,7 @@ class FakeLedger:
             await self.call_out(Control(op="project-created", project=project))
 
     async def call_out(self, control: Control) -> None:
-        exchange = await self._channel.get_exchange(names.EXCHANGE_CONTROL, ensure=False)
-        await exchange.publish(aio_pika.Message(control.body()), "")
+        await self._channel.publish(names.EXCHANGE_CONTROL, "", control.body())
 
     async def submit(self, project: str, *command: str, **fields: Any) -> str:
         """As the relay does it: a job with an id of ours. Returns the id."""
@@ -136,11 +132,7 @@ class FakeLedger:
         self, project: str, body: bytes, headers: dict[str, Any] | None = None
     ) -> None:
         """As a lab script may do it."""
-        exchange = await self._channel.get_exchange(names.EXCHANGE_TODO, ensure=False)
-        message = aio_pika.Message(
-            body, headers=headers, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
-        )
-        await exchange.publish(message, names.todo(project))
+        await self._channel.publish(names.EXCHANGE_TODO, names.todo(project), body, headers=headers)
 
     async def requeue(self, job_id: str, *command: str) -> None:
         """The next attempt, as after a lost worker."""
@@ -152,8 +144,7 @@ class FakeLedger:
     async def ready(self, project: str, queue: str | None = None) -> int:
         """Messages that wait on its ToDo queue (or another of its queues)."""
         name = queue or names.todo(project)
-        declared = await self._channel.declare_queue(name, passive=True)
-        return declared.declaration_result.message_count or 0
+        return (await self._channel.declare_queue(name, passive=True)).ready
 
     async def result_of(self, job_id: str, timeout: float = 60) -> Result:
         await wait_for_async(lambda: self.accepted[job_id], timeout, f"a result of {job_id}")
@@ -175,19 +166,18 @@ class FakeLedger:
 
     # -- what workers hear
 
-    async def _request(self, message: AbstractIncomingMessage) -> None:
+    def _request(self, message: Message) -> None:
         request = REQUEST.validate_json(message.body)
         self.requests.append(request)
         self.when_asked(request)
-        await message.ack()
+        self._reading.ack(message)
         if self.silent[request.op] > 0:
             self.silent[request.op] -= 1
             return
         answer = self._answer(request)
-        await self._channel.default_exchange.publish(
-            aio_pika.Message(answer.body(), correlation_id=message.correlation_id),
-            message.reply_to or "",
-            mandatory=False,
+        # Who asked may be gone, and the answer with it.
+        self._reading.send(
+            message.reply_to or "", answer.body(), correlation_id=message.correlation_id
         )
 
     def _answer(self, request: Any) -> Note:
@@ -249,13 +239,13 @@ class FakeLedger:
         self.jobs[job_id] = Record(job_id, claim.project, claim.producer_id)
         return self.jobs[job_id]
 
-    async def _event(self, message: AbstractIncomingMessage) -> None:
+    def _event(self, message: Message) -> None:
         event = Event.read(message.body)
         assert message.routing_key == names.event_key(event.project, event.kind, event.type)
         self.events.append(event)
-        await message.ack()
+        self._reading.ack(message)
 
-    async def _done(self, message: AbstractIncomingMessage) -> None:
+    def _done(self, message: Message) -> None:
         result = Result.read(message.body)
         assert message.routing_key == names.done_key(result.project, result.kind, result.state)
         assert message.message_id == f"{result.job_id}:{result.attempt}"
@@ -264,21 +254,14 @@ class FakeLedger:
         if record is not None and record.attempt == result.attempt and record.result is None:
             record.result = result
             self.accepted[result.job_id].append(result)
-        await message.ack()
+        self._reading.ack(message)
 
-    async def _buried(self, message: AbstractIncomingMessage) -> None:
-        key = message.routing_key or ""
-        self.dead.append(Dead(key, message.body, dict(message.headers)))
-        await message.ack()
+    def _buried(self, message: Message) -> None:
+        self.dead.append(Dead(message.routing_key, message.body, message.headers))
+        self._reading.ack(message)
 
 
 def run_body(*command: str, **fields: Any) -> bytes:
     """A run as a lab script writes it."""
     value = {"repository": "https://git.example/qkd/bb84.git", "command": list(command), **fields}
     return orjson.dumps(value)
-
-
-async def cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it is over."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

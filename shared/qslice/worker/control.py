@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
 
 from qslice import names
+from qslice.amqp import Message
 from qslice.messages.base import Rejected
 from qslice.messages.ledger import Control
-from qslice.worker.link import Link, Session, over_the_wire
+from qslice.worker.link import Link, Session
 
 log = structlog.get_logger(__name__)
 
@@ -22,12 +22,11 @@ class ControlListener:
 
     async def _attach(self, session: Session) -> None:
         channel = await session.channel()
-        with over_the_wire():
-            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-            await queue.bind(names.EXCHANGE_CONTROL)
-            await queue.consume(self._message, no_ack=True)
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await queue.bind(names.EXCHANGE_CONTROL)
+        await channel.consume(queue.name, self._message, no_ack=True)
 
-    async def _message(self, message: AbstractIncomingMessage) -> None:
+    def _message(self, message: Message) -> None:
         try:
             control = Control.read(message.body)
         except Rejected as wrong:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from prometheus_client import Gauge
 
 from qslice import names
+from qslice.amqp import Cut
 from qslice.fairness import Rotation
 from qslice.worker.intake import Delivery, Intake
-from qslice.worker.link import Link, SessionLost
+from qslice.worker.link import Link
 
 FREE = Gauge("qslice_worker_slots_free", "Slots without a job")
 
@@ -84,7 +85,7 @@ class Feeder:
                 try:
                     self._intake = await Intake.open(self, session)
                     await self._intake.run()
-                except SessionLost:
+                except Cut:
                     session.fail()
                 finally:
                     self._intake = None

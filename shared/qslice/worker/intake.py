@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aio_pika.exceptions import ChannelNotFoundEntity
-from pamqp.commands import Basic
 
 from qslice import names
+from qslice.amqp import Channel, Cut, Message, Refused
 from qslice.backoff import Backoff
 from qslice.fairness import Rotation
-from qslice.worker.link import Session, SessionLost, over_the_wire
+from qslice.worker.link import Session
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +49,8 @@ class Pool(Protocol):
 
 @dataclass
 class Consumer:
+    """Messages that come by themselves."""
+
     queue: str
     prefetch: int
     unacked: int = 0
@@ -63,68 +63,79 @@ class Consumer:
 
 
 class Delivery:
-    """A message of a project's queue."""
+    """A message of a project's queue, to be acknowledged or given back once."""
 
     def __init__(
         self,
         intake: "Intake",
+        channel: Channel,
         queue: str,
-        message: AbstractIncomingMessage,
+        message: Message,
         consumer: Consumer | None = None,
     ) -> None:
         self._intake = intake
-        self._message = message
+        self._channel = channel
+        self._settled = False
         self.consumer = consumer
         self.queue = queue
         self.project = names.project_of(queue)
         self.session = intake.session
+        self.message = message
 
-    @property
-    def message(self) -> AbstractIncomingMessage:
-        return self._message
-
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """Done with it. After a cut nothing happens: the broker delivers it again."""
-        await self._intake.ack(self)
+        if not self._settled:
+            self._settled = True
+            self._intake.ack(self)
 
-    async def give_back(self) -> None:
-        """Somebody else may have it; the broker counts it against the delivery limit."""
-        await self._intake.give_back(self)
+    def give_back(self) -> None:
+        """Somebody else may have it; the broker counts that against the delivery limit."""
+        if not self._settled:
+            self._settled = True
+            self._intake.give_back(self)
+
+    def send_ack(self) -> None:
+        try:
+            self._channel.ack(self.message)
+        except Cut:
+            log.debug("not acknowledged, it will come again", queue=self.queue)
+
+    def send_back(self) -> None:
+        try:
+            self._channel.give_back(self.message)
+        except Cut:
+            log.debug("the broker takes it back by itself", queue=self.queue)
 
 
 class Intake:
     """Takes messages over one session while slots of the pool are free."""
 
-    def __init__(
-        self, pool: Pool, session: Session, askers: list[AbstractChannel], ear: AbstractChannel
-    ) -> None:
+    def __init__(self, pool: Pool, session: Session, askers: list[Channel], ear: Channel) -> None:
         self.session = session
         self._pool = pool
         self._askers = askers
-        self._ear = ear
+        self._asks: set[asyncio.Task[None]] = set()
         self._listening = False
         self._consumers: dict[str, Consumer] = {}
         self._tags = itertools.count(1)
         #: Sum of the consumers' credit.
         self._credit = 0
         self._held: deque[Delivery] = deque()
-        self._unacked: list[Delivery] = []
-        self._asks: set[asyncio.Task[None]] = set()
+        #: Acknowledgements that wait until their consumers are cancelled.
+        self._deferred: list[Delivery] = []
         self._mode = asyncio.Lock()
         self._changed = asyncio.Event()
         self._look = asyncio.Event()
+        self._ear = self._watched(ear)
 
     @classmethod
     async def open(cls, pool: Pool, session: Session) -> "Intake":
-        """Raises `SessionLost`."""
+        """Raises `Cut`."""
         askers = [await session.channel(vital=False) for _ in range(ASKS)]
-        intake = cls(pool, session, askers, await session.channel(vital=False))
-        await intake._watch_ear()
-        return intake
+        return cls(pool, session, askers, await session.channel(vital=False))
 
     async def run(self) -> None:
         """Until the session is lost; all that it took slots for is then handed out or free."""
-        self._changed.set()
         self.look()
         self.pump()
         try:
@@ -133,7 +144,7 @@ class Intake:
                 await self.session.lost()
                 for task in tasks:
                     task.cancel()
-        except* SessionLost:
+        except* Cut:
             self.session.fail()
         finally:
             # They end with their channels, and give their slots back.
@@ -168,7 +179,7 @@ class Intake:
         if self._should_listen():
             self._listen(True)
 
-    async def ack(self, delivery: Delivery) -> None:
+    def ack(self, delivery: Delivery) -> None:
         """Acknowledge, unless that would bring a message for which there is no slot."""
         consumer = delivery.consumer
         if consumer is not None and consumer.open:
@@ -176,22 +187,18 @@ class Intake:
             if self._credit >= max(self._pool.free, len(self._consumers)):
                 self._listen(False)
             if not self._listening:
-                self._unacked.append(delivery)
+                self._deferred.append(delivery)
                 return
             consumer.unacked -= 1
             self._credit += 1
-        await self._ack(delivery)
+        delivery.send_ack()
 
-    async def give_back(self, delivery: Delivery) -> None:
+    def give_back(self, delivery: Delivery) -> None:
         consumer = delivery.consumer
         if consumer is not None and consumer.open:
             consumer.unacked -= 1
             self._credit += 1
-        try:
-            with over_the_wire():
-                await delivery.message.nack(requeue=True)
-        except SessionLost:
-            log.debug("the broker takes it back by itself", queue=delivery.queue)
+        delivery.send_back()
 
     async def stop(self) -> None:
         """Take nothing more; give back what was not handed out."""
@@ -199,11 +206,12 @@ class Intake:
         try:
             async with self._mode:
                 await self._cancel_consumers()
-        except SessionLost:
+        except Cut:
             self.session.fail()
-        await asyncio.gather(*self._asks, return_exceptions=True)
+        if self._asks:
+            await asyncio.wait(self._asks, timeout=HOLD_S)
         while self._held:
-            await self.give_back(self._held.popleft())
+            self._held.popleft().give_back()
 
     def _should_listen(self) -> bool:
         rotation, free = self._pool.rotation, self._pool.free
@@ -215,34 +223,44 @@ class Intake:
         self._listening = listening
         self._changed.set()
 
-    async def _ask(self, queue: str, channel: AbstractChannel) -> None:
+    # -- asking
+
+    async def _ask(self, queue: str, channel: Channel) -> None:
         pool = self._pool
         message = None
         try:
-            with over_the_wire():
-                asked = await channel.get_queue(queue, ensure=False)
-                message = await asked.get(fail=False, timeout=None)
-        except SessionLost as lost:
+            message = await channel.get(queue)
+        except Cut as cut:
             pool.rotation.unanswered(queue)
-            if isinstance(lost.__cause__, ChannelNotFoundEntity):
+            if isinstance(cut, Refused) and cut.not_found:
                 self._gone(queue)
-            channel = await self._replaced(channel)
         else:
             if message is None:
                 pool.rotation.empty(queue, time.monotonic())
             else:
                 pool.rotation.found(queue)
-        self._askers.append(channel)
         if message is None:
             pool.free += 1
         elif pool.stopping:
             pool.free += 1
-            await self.give_back(Delivery(self, queue, message))
+            Delivery(self, channel, queue, message).give_back()
         else:
-            pool.hand_out(Delivery(self, queue, message))
+            pool.hand_out(Delivery(self, channel, queue, message))
+        self._askers.append(await self._replaced(channel))
         self.pump()
 
-    async def _delivered(self, message: AbstractIncomingMessage) -> None:
+    async def _replaced(self, channel: Channel) -> Channel:
+        """The channel, or one in its place where the broker closed it."""
+        if not channel.is_open and not self.session.is_lost:
+            try:
+                return await self.session.channel(vital=False)
+            except Cut:
+                self.session.fail()
+        return channel
+
+    # -- listening
+
+    def _delivered(self, message: Message) -> None:
         consumer = self._consumers.get(message.consumer_tag or "")
         if consumer is None:
             log.error("a message of no known consumer", tag=message.consumer_tag)
@@ -250,9 +268,9 @@ class Intake:
         consumer.unacked += 1
         self._credit -= 1
         self._pool.rotation.served(consumer.queue)
-        delivery = Delivery(self, consumer.queue, message, consumer)
+        delivery = Delivery(self, self._ear, consumer.queue, message, consumer)
         if self._pool.stopping:
-            await self.give_back(delivery)
+            delivery.give_back()
         elif self._pool.free:
             self._pool.free -= 1
             self._pool.hand_out(delivery)
@@ -264,9 +282,7 @@ class Intake:
     def _held_long_enough(self, delivery: Delivery) -> None:
         if delivery in self._held:
             self._held.remove(delivery)
-            task = asyncio.create_task(self.give_back(delivery))
-            self._asks.add(task)
-            task.add_done_callback(self._asks.discard)
+            delivery.give_back()
 
     async def _follow(self) -> None:
         """Bring the consumers in line with the mode, whenever it changes."""
@@ -274,7 +290,7 @@ class Intake:
             await self._changed.wait()
             self._changed.clear()
             async with self._mode:
-                if self._ear.is_closed:
+                if not self._ear.is_open:
                     await self._deaf()
                 if self._listening:
                     await self._cancel_consumers(gone=True)
@@ -289,46 +305,37 @@ class Intake:
         queues = [queue for queue in self._pool.rotation if queue not in consumed]
         share = self._pool.free // (2 * max(1, len(self._pool.rotation)))
         prefetch = max(1, min(MAX_PREFETCH, share))
-        if queues:
-            with over_the_wire():
-                await self._ear.set_qos(prefetch_count=prefetch)
-        for queue in queues:
-            if not self._listening:
-                return
-            tag = f"{queue}-{next(self._tags)}"
-            self._consumers[tag] = Consumer(queue, prefetch)
-            self._credit += prefetch
-            try:
-                with over_the_wire():
-                    consumed_queue = await self._ear.get_queue(queue, ensure=False)
-                    await consumed_queue.consume(self._delivered, consumer_tag=tag)
-            except SessionLost as lost:
-                if isinstance(lost.__cause__, ChannelNotFoundEntity):
-                    self._gone(queue)
-                await self._deaf()
-                return
+        try:
+            if queues:
+                await self._ear.qos(prefetch)
+            for queue in queues:
+                if not self._listening:
+                    return
+                tag = f"{queue}-{next(self._tags)}"
+                self._consumers[tag] = Consumer(queue, prefetch)
+                self._credit += prefetch
+                await self._ear.consume(queue, self._delivered, tag)
+        except Cut as cut:
+            if isinstance(cut, Refused) and cut.not_found:
+                self._gone(queue)
+            await self._deaf()
 
     async def _cancel_consumers(self, gone: bool = False) -> None:
-        """All, or those of queues that are not to be served any more.
-
-        What is delivered until the broker agrees still comes by `_delivered`.
-        """
+        """All, or those of queues that are not to be served any more."""
         for tag, consumer in list(self._consumers.items()):
             if gone and consumer.queue in self._pool.rotation:
                 continue
             try:
-                with over_the_wire():
-                    queue = await self._ear.get_queue(consumer.queue, ensure=False)
-                    await queue.cancel(tag)
-            except SessionLost:
+                await self._ear.cancel(tag)
+            except Cut:
                 await self._deaf()
                 return
-            self._closed(tag)
-        unacked, self._unacked = self._unacked, []
-        for delivery in unacked:
-            await self._ack(delivery)
+            self._close(tag)
+        deferred, self._deferred = self._deferred, []
+        for delivery in deferred:
+            self.ack(delivery)
 
-    def _closed(self, tag: str) -> None:
+    def _close(self, tag: str) -> None:
         consumer = self._consumers.pop(tag, None)
         if consumer is not None:
             consumer.open = False
@@ -337,42 +344,26 @@ class Intake:
     async def _deaf(self) -> None:
         """The listening channel is closed: the broker takes back what came by it."""
         for tag in list(self._consumers):
-            self._closed(tag)
+            self._close(tag)
         self._held.clear()
-        self._unacked.clear()
-        self._ear = await self._replaced(self._ear)
-        await self._watch_ear()
+        self._deferred.clear()
+        if not self._ear.is_open:
+            self._ear = self._watched(await self._replaced(self._ear))
         self._changed.set()
 
-    async def _watch_ear(self) -> None:
-        self._ear.close_callbacks.add(lambda *_: self._changed.set())
-        with over_the_wire():
-            channel = await self._ear.get_underlay_channel()
-        channel.on_consumer_cancel_callbacks.add(self._cancelled_by_broker)
+    def _watched(self, ear: Channel) -> Channel:
+        ear.when_closed(self._changed.set)
+        ear.when_cancelled(self._cancelled_by_broker)
+        return ear
 
-    def _cancelled_by_broker(self, frame: Basic.Cancel) -> None:
+    def _cancelled_by_broker(self, tag: str) -> None:
         """The queue was deleted, or moved."""
-        consumer = self._consumers.get(frame.consumer_tag or "")
+        consumer = self._consumers.get(tag)
         if consumer is not None:
-            self._closed(frame.consumer_tag or "")
+            self._close(tag)
             self._gone(consumer.queue)
 
-    async def _replaced(self, channel: AbstractChannel) -> AbstractChannel:
-        """The channel, or one in its place where the broker closed it."""
-        if not channel.is_closed or self.session.is_lost:
-            return channel
-        try:
-            return await self.session.channel(vital=False)
-        except SessionLost:
-            self.session.fail()
-            return channel
-
-    async def _ack(self, delivery: Delivery) -> None:
-        try:
-            with over_the_wire():
-                await delivery.message.ack()
-        except SessionLost:
-            log.debug("not acknowledged, it will come again", queue=delivery.queue)
+    # -- queues that come and go
 
     def _gone(self, queue: str) -> None:
         log.warning("a queue is gone", queue=queue)
@@ -383,6 +374,7 @@ class Intake:
         """Take up the queues that the pool wants, as soon as they are there."""
         failures = 0
         while True:
+            self._look.clear()
             await self._take_up(self._pool.missing)
             failures = failures + 1 if self._pool.missing else 0
             try:
@@ -391,18 +383,15 @@ class Intake:
                     failures = 0
             except TimeoutError:
                 continue
-            self._look.clear()
 
     async def _take_up(self, queues: list[str]) -> None:
-        channel: AbstractChannel | None = None
+        channel: Channel | None = None
         for queue in queues:
+            channel = channel or await self.session.channel(vital=False)
             try:
-                if channel is None:
-                    channel = await self.session.channel(vital=False)
-                with over_the_wire():
-                    await channel.declare_queue(queue, passive=True)
-            except SessionLost as lost:
-                if not isinstance(lost.__cause__, ChannelNotFoundEntity):
+                await channel.declare_queue(queue, passive=True)
+            except Refused as refused:
+                if not refused.not_found:
                     raise
                 channel = None
                 continue
@@ -411,5 +400,4 @@ class Intake:
                 self._changed.set()
                 self.pump()
         if channel is not None:
-            with over_the_wire():
-                await channel.close()
+            await channel.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, ValuesView
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from qslice.amqp import Cut
 from qslice.faults import Fault, SystemFault
 from qslice.messages.ledger import Claim, ClaimAnswer, Event, Reason
 from qslice.messages.result import Result
@@ -15,7 +16,6 @@ from qslice.worker.handler import Handler, Outcome, Task
 from qslice.worker.heart import Heart
 from qslice.worker.intake import Delivery
 from qslice.worker.job import ClaimedJob, utc_now
-from qslice.worker.link import SessionLost
 from qslice.worker.publisher import Publisher
 from qslice.worker.reports import Reports
 from qslice.worker.results import About, verdict
@@ -104,7 +104,7 @@ class Jobs:
         return not self._serving
 
     def serve(self, delivery: Delivery) -> None:
-        serving = asyncio.create_task(self._serve(delivery))
+        serving = asyncio.create_task(self._serve_safely(delivery))
         self._serving.add(serving)
         serving.add_done_callback(self._served)
 
@@ -131,8 +131,13 @@ class Jobs:
     def _served(self, serving: asyncio.Task[None]) -> None:
         self._serving.discard(serving)
         self.when_done()
-        if not serving.cancelled() and (failed := serving.exception()) is not None:
-            log.error("a message could not be served", exc_info=failed)
+
+    async def _serve_safely(self, delivery: Delivery) -> None:
+        try:
+            await self._serve(delivery)
+        except Exception:
+            log.exception("a message could not be served", queue=delivery.queue)
+            delivery.give_back()
 
     async def _serve(self, delivery: Delivery) -> None:
         try:
@@ -143,7 +148,7 @@ class Jobs:
                 raise Poison("", "there is no such project or job")
         except Poison as poison:
             await self._bury(delivery, poison)
-        except SessionLost:
+        except Cut:
             log.debug("cut before the claim: the message comes again", queue=delivery.queue)
         else:
             if answer.granted and answer.job_id is not None:
@@ -153,17 +158,17 @@ class Jobs:
             else:
                 REFUSED.labels(answer.reason).inc()
                 log.debug("not granted", reason=answer.reason, job_id=todo.job_id)
-                await delivery.ack()
+                delivery.ack()
 
     async def _bury(self, delivery: Delivery, poison: Poison) -> None:
         log.warning("a message goes to Dead", queue=delivery.queue, reason=str(poison))
         try:
             await bury(self._publisher, delivery, poison)
-        except SessionLost:
+        except Cut:
             log.debug("cut before Dead had it: the message comes again", queue=delivery.queue)
             return
         POISON.labels(poison.owner).inc()
-        await delivery.ack()
+        delivery.ack()
 
     def _claim(self, delivery: Delivery, todo: Todo) -> Claim:
         return Claim(
@@ -197,12 +202,12 @@ class Jobs:
     async def _hold(self, job: ClaimedJob, delivery: Delivery) -> None:
         if self._held.knows(job):
             # Its first delivery could not be acknowledged over a connection that broke.
-            await delivery.ack()
+            delivery.ack()
             return
         earlier = self._held.of(job.id)
         self._held.add(job)
         try:
-            await delivery.ack()
+            delivery.ack()
             for other in earlier:
                 other.stop("lost")
                 await other.over.wait()

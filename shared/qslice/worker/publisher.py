@@ -6,24 +6,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import ChannelPreconditionFailed, DeliveryError
 from prometheus_client import Counter
 
+from qslice.amqp import Channel, Cut, Nacked, Refused
 from qslice.backoff import Backoff
-from qslice.worker.link import Link, Session, SessionLost, over_the_wire
+from qslice.worker.link import Link, Session
 
 log = structlog.get_logger(__name__)
 
 #: RabbitMQ's words when it closes a channel over a message (`rabbit_channel:check_msg_size`).
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
-
 #: Failures in a row that are nothing special around a reconnect.
 _PATIENCE = 4
 
 AGAIN = Counter("qslice_worker_published_again", "Messages published again for want of a confirm")
-
 
 #: Whether a message is still to be published.
 Still = Callable[[], Awaitable[bool]]
@@ -43,10 +39,11 @@ class Publisher:
     def __init__(self, link: Link, backoff: Backoff | None = None) -> None:
         self._link = link
         self._backoff = backoff or Backoff(base=0.1, cap=5.0)
-        self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
-        #: Of the session that the channel belongs to.
+        self._channel: Channel | None = None
+        #: The session that the channel belongs to.
         self._session: Session | None = None
+        #: Bytes of a message that this broker takes, once it refused one.
         self._limit: int | None = None
         link.attach(self._attach)
 
@@ -70,7 +67,7 @@ class Publisher:
                 return None
             try:
                 return await self.publish(session, exchange, key, body, message_id)
-            except SessionLost as error:
+            except (Cut, Nacked) as error:
                 failures += 1
                 AGAIN.inc()
                 tell = log.warning if failures == _PATIENCE else log.debug
@@ -86,26 +83,14 @@ class Publisher:
         message_id: str | None = None,
         headers: dict[str, Any] | None = None,
     ) -> None:
-        """Publish once. Raises `SessionLost` where it is not known to have arrived, `TooLarge`."""
+        """Publish once. Raises `Cut` or `Nacked` where it may not have arrived, `TooLarge`."""
         if self._limit is not None and len(body) > self._limit:
             raise TooLarge(len(body), self._limit)
         channel = await self._open(session)
-        message = Message(
-            body,
-            headers=headers,
-            message_id=message_id,
-            content_type="application/json",
-            delivery_mode=DeliveryMode.PERSISTENT,
-        )
         try:
-            with over_the_wire():
-                target = await channel.get_exchange(exchange, ensure=False)
-                await target.publish(message, key, mandatory=False)
-        except SessionLost as lost:
-            if isinstance(lost.__cause__, ChannelPreconditionFailed):
-                self._learn(str(lost.__cause__), len(body))
-            if isinstance(lost.__cause__, DeliveryError):
-                log.warning("the broker refused a message; trying again", key=key)
+            await channel.publish(exchange, key, body, message_id=message_id, headers=headers)
+        except Refused as refused:
+            self._learn(refused.text, len(body))
             raise
 
     def _learn(self, why: str, size: int) -> None:
@@ -122,13 +107,13 @@ class Publisher:
         self._channel = await session.channel(confirms=True, vital=False)
         self._session = session
 
-    async def _open(self, session: Session) -> AbstractChannel:
+    async def _open(self, session: Session) -> Channel:
         """The channel, opened again after the broker closed it."""
         if session is not self._session or session.is_lost or self._channel is None:
-            raise SessionLost
-        if self._channel.is_closed:
+            raise Cut("the connection was lost")
+        if not self._channel.is_open:
             async with self._opening:
-                if self._channel.is_closed:
+                if not self._channel.is_open:
                     log.warning("the broker closed the channel; opening another")
                     self._channel = await session.channel(confirms=True, vital=False)
         return self._channel

@@ -10,11 +10,10 @@ import itertools
 from typing import TypeVar
 
 import structlog
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
 from prometheus_client import Counter, Histogram
 
 from qslice import names
+from qslice.amqp import Channel, Cut, Message
 from qslice.messages.base import Note, Rejected
 from qslice.messages.ledger import (
     Claim,
@@ -26,7 +25,7 @@ from qslice.messages.ledger import (
     Projects,
     ProjectsAnswer,
 )
-from qslice.worker.link import Link, Session, SessionLost, over_the_wire
+from qslice.worker.link import Link, Session
 
 log = structlog.get_logger(__name__)
 
@@ -56,11 +55,11 @@ class Ledger:
         self._patience_s = patience_s
         self._ids = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
-        self._exchange: AbstractExchange | None = None
+        self._channel: Channel | None = None
         link.attach(self._attach)
 
     async def claim(self, request: Claim, session: Session) -> ClaimAnswer:
-        """Raises `SessionLost` with the session that the message came by: it is delivered anew."""
+        """Raises `Cut` at the end of the session that the message came by: it is delivered anew."""
         return await self._ask("claim", request, ClaimAnswer, session)
 
     async def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer:
@@ -79,18 +78,17 @@ class Ledger:
 
     async def _attach(self, session: Session) -> None:
         channel = await session.channel()
-        replies = await channel.get_queue(REPLY_TO, ensure=False)
-        await replies.consume(self._answered, no_ack=True)
-        self._exchange = channel.default_exchange
+        await channel.consume(REPLY_TO, self._answered, no_ack=True)
+        self._channel = channel
         session.when_lost(self._lost)
 
     def _lost(self) -> None:
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(SessionLost())
+                waiting.set_exception(Cut("the connection was lost"))
                 waiting.exception()  # it may not be awaited yet, and that is no error
 
-    async def _answered(self, message: AbstractIncomingMessage) -> None:
+    def _answered(self, message: Message) -> None:
         waiting = self._waiting.get(message.correlation_id or "")
         if waiting is not None and not waiting.done():
             waiting.set_result(message.body)
@@ -108,7 +106,7 @@ class Ledger:
                 future: asyncio.Future[bytes] = loop.create_future()
                 self._waiting[key] = future
                 try:
-                    await self._send(session, body, key, patience)
+                    self._send(session, body, key, patience)
                     raw = await self._wait(future, patience)
                     if raw is not None:
                         ANSWER_S.labels(op).observe(loop.time() - begun)
@@ -117,7 +115,7 @@ class Ledger:
                 except Rejected as wrong:
                     log.error("the ledger's answer cannot be read", op=op, error=str(wrong))
                     await asyncio.sleep(patience)
-                except SessionLost:
+                except Cut:
                     if only is not None:
                         raise
                     await asyncio.sleep(0.05)
@@ -126,20 +124,13 @@ class Ledger:
         finally:
             self._waiting.pop(key, None)
 
-    async def _send(self, session: Session, body: bytes, key: str, patience: float) -> None:
-        if session.is_lost or self._exchange is None:
-            raise SessionLost
-        message = Message(
-            body,
-            correlation_id=key,
-            reply_to=REPLY_TO,
-            content_type="application/json",
-            delivery_mode=DeliveryMode.NOT_PERSISTENT,
-            # By then it is asked anew: let it not wait in the queue twice.
-            expiration=patience,
+    def _send(self, session: Session, body: bytes, key: str, patience: float) -> None:
+        if session.is_lost or self._channel is None:
+            raise Cut("the connection was lost")
+        # In the queue no longer than until it is asked anew: let it not stand there twice.
+        self._channel.send(
+            names.QUEUE_RPC, body, correlation_id=key, reply_to=REPLY_TO, expires_s=patience
         )
-        with over_the_wire():
-            await self._exchange.publish(message, names.QUEUE_RPC, mandatory=False)
 
     async def _wait(self, future: asyncio.Future[bytes], patience: float) -> bytes | None:
         """The answer's body, or None when patience is over."""

@@ -1,5 +1,6 @@
 """A message of a ToDo queue: read, or put aside on the project's Dead queue with the reason."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import structlog
 
 from qslice import names
+from qslice.amqp import Cut, Nacked
 from qslice.faults import Owner
 from qslice.messages.base import Rejected
 from qslice.messages.run import MAX_BODY
@@ -19,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 #: Characters of a reason: headers must fit into one frame.
 _MAX_REASON = 4000
+#: Seconds until a message that Dead did not take is tried again.
+_AGAIN_S = 0.5
 
 
 class Poison(Exception):
@@ -71,7 +75,7 @@ def _attempt(job_id: object, attempt: object) -> int:
 async def bury(publisher: Publisher, delivery: Delivery, poison: Poison) -> None:
     """Put the message on its project's Dead queue; returns when that is confirmed.
 
-    Raises `SessionLost`.
+    Raises `Cut` at the end of the session that the message came by: it is delivered anew.
     """
     message = delivery.message
     headers = {
@@ -83,11 +87,16 @@ async def bury(publisher: Publisher, delivery: Delivery, poison: Poison) -> None
     job_id = message.headers.get(names.HEADER_JOB)
     if isinstance(job_id, str):
         headers[names.HEADER_JOB] = job_id[:200]
-    key = names.dead(delivery.project)
-    try:
-        await publisher.publish(
-            delivery.session, names.EXCHANGE_DEAD, key, message.body, headers=headers
-        )
-    except TooLarge as error:
-        headers[names.HEADER_REASON] += f" ({error}: its body was left out)"
-        await publisher.publish(delivery.session, names.EXCHANGE_DEAD, key, b"", headers=headers)
+    key, body = names.dead(delivery.project), message.body
+    while True:
+        try:
+            return await publisher.publish(
+                delivery.session, names.EXCHANGE_DEAD, key, body, headers=headers
+            )
+        except TooLarge as error:
+            headers[names.HEADER_REASON] += f" ({error}: its body was left out)"
+            body = b""
+        except (Cut, Nacked):
+            if delivery.session.is_lost:
+                raise
+            await asyncio.sleep(_AGAIN_S)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import aio_pika
 from qslice import names, topology
+from qslice.amqp import Connection
 from qslice.messages.ledger import Claim, Control
 
 from tests.integration.worker.conftest import Workers
@@ -122,23 +122,20 @@ async def test_a_deleted_project_is_let_go_and_a_queue_made_anew_is_taken_up_aga
     await ledger.create_project("beta")
     worker = start_worker(projects_s=600.0)
     await ledger.result_of(await ledger.submit("beta", "noop"))
-    async with await aio_pika.connect(broker_url) as connection:
-        channel = await connection.channel()
-        await channel.queue_delete(names.todo("beta"))
-        await ledger.result_of(await ledger.submit("alpha", "noop"))
-        await topology.declare(channel, "beta")
-        await ledger.result_of(await ledger.submit("beta", "noop"))
-        await ledger.call_out(Control(op="project-deleted", project="beta"))
-        await ledger.result_of(await ledger.submit("alpha", "noop"))
+    connection = await Connection.open(broker_url, "test")
+    channel = await connection.channel()
+    await channel.delete_queue(names.todo("beta"))
+    await ledger.result_of(await ledger.submit("alpha", "noop"))
+    await topology.declare(channel, "beta")
+    await ledger.result_of(await ledger.submit("beta", "noop"))
+    await ledger.call_out(Control(op="project-deleted", project="beta"))
+    await ledger.result_of(await ledger.submit("alpha", "noop"))
 
-        async def consumers() -> int:
-            queue = await channel.declare_queue(names.todo("beta"), passive=True)
-            return queue.declaration_result.consumer_count or 0
+    async def is_let_go() -> bool:
+        return (await channel.declare_queue(names.todo("beta"), passive=True)).consumers == 0
 
-        async def is_let_go() -> bool:
-            return await consumers() == 0
-
-        await wait_for_async(is_let_go, what="nobody listens to it any more")
+    await wait_for_async(is_let_go, what="nobody listens to it any more")
+    await connection.close()
     assert len(worker.handler.runs) == 4
 
 

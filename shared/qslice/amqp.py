@@ -1,0 +1,436 @@
+"""AMQP for programs with an event loop: a thin layer of coroutines over pika's asyncio adapter.
+
+pika handles a frame in one plain call where other clients use several tasks and futures; a
+worker's share of a job is seven messages, so that counts (`docs/decisions/0006`). There is no
+recovery here: when a connection ends, everything on it ends with `Cut`, and whoever needs another
+one opens it.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+#: Seconds without a sign of life after which the other side counts as gone.
+HEARTBEAT_S = 10
+CONNECT_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 5.0
+
+_NOT_FOUND = 404
+_PERSISTENT = 2
+
+
+class Cut(ConnectionError):
+    """The connection or the channel is gone; what had no answer may or may not have arrived."""
+
+
+class Refused(Cut):
+    """The broker closed the channel over what was asked on it, with a code and its reason."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.code = code
+        self.text = text
+
+    @property
+    def not_found(self) -> bool:
+        """A queue or an exchange that is not there."""
+        return self.code == _NOT_FOUND
+
+
+class Nacked(Exception):
+    """The broker did not take a message: its queue is full, or failed. Try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it came from a queue."""
+
+    body: bytes
+    headers: dict[str, Any]
+    tag: int
+    consumer_tag: str | None
+    routing_key: str
+    redelivered: bool
+    message_id: str | None
+    correlation_id: str | None
+    reply_to: str | None
+
+
+class CorkedConnection(AsyncioConnection):  # type: ignore[misc]
+    """pika's connection, which writes what one turn of the event loop produced in one piece.
+
+    By itself it writes each frame by a system call of its own: three for a message.
+    """
+
+    _pieces: list[bytes]
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        pieces = self.__dict__.setdefault("_pieces", [])
+        if not pieces:
+            asyncio.get_running_loop().call_soon(self._flush)
+        pieces.append(data)
+
+    def _adapter_disconnect_stream(self) -> None:
+        self._flush()
+        super()._adapter_disconnect_stream()
+
+    def _flush(self) -> None:
+        pieces = self.__dict__.get("_pieces")
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if self._transport is not None:
+                super()._adapter_emit_data(data)
+
+
+class Connection:
+    """One connection, from its opening to its end."""
+
+    def __init__(self, raw: AsyncioConnection) -> None:
+        self._raw = raw
+        #: Ends, with `Cut`, when the connection does.
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        raw.add_on_close_callback(lambda _, reason: self._end(reason))
+
+    @classmethod
+    async def open(cls, url: str, name: str) -> "Connection":
+        """Connect; raises `Cut` where that fails. The broker's pages show `name`."""
+        opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
+
+        def failed(_: Any, reason: BaseException) -> None:
+            if not opened.done():
+                opened.set_exception(Cut(_text(reason)))
+
+        def done(connection: AsyncioConnection) -> None:
+            if opened.done():
+                connection.close()
+            else:
+                opened.set_result(connection)
+
+        parameters = pika.URLParameters(url)
+        parameters.heartbeat = HEARTBEAT_S
+        parameters.client_properties = {"connection_name": name}
+        CorkedConnection(parameters, on_open_callback=done, on_open_error_callback=failed)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return cls(await opened)
+        except TimeoutError:
+            raise Cut("the broker did not answer in time") from None
+
+    async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> "Channel":
+        """A new channel; with confirms, one to `publish` on."""
+        if self.lost.done():
+            raise Cut("the connection is closed")
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(raw: Any) -> None:
+            if not opened.done():
+                opened.set_result(raw)
+
+        try:
+            self._raw.channel(on_open_callback=done)
+        except AMQPError as error:
+            raise Cut(_text(error)) from None
+        await asyncio.wait((opened, self.lost), return_when=asyncio.FIRST_COMPLETED)
+        if not opened.done():
+            opened.cancel()
+            raise Cut("the connection was lost")
+        channel = Channel(opened.result())
+        if confirms:
+            await channel.confirm()
+        if prefetch:
+            await channel.qos(prefetch)
+        return channel
+
+    async def close(self) -> None:
+        """Close it in order where that goes; what was not acknowledged goes back to its queue."""
+        if self._raw.is_open:
+            self._raw.close()
+            await asyncio.wait((self.lost,), timeout=CLOSE_TIMEOUT_S)
+        self._end(Cut("closed"))
+
+    def _end(self, reason: BaseException) -> None:
+        if not self.lost.done():
+            self.lost.set_exception(Cut(_text(reason)))
+            self.lost.exception()  # Who waits for it sees it; that nobody does is no error.
+
+
+class Channel:
+    """One channel. Calls raise `Refused` where the broker closes it over them, else `Cut`."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._published = 0
+        self._unconfirmed: OrderedDict[int, asyncio.Future[None]] = OrderedDict()
+        self._got: asyncio.Future[Message | None] | None = None
+        self._ended: Cut | None = None
+        self._when_closed: list[Callable[[], None]] = []
+        raw.add_on_close_callback(self._closed)
+        raw.add_callback(self._get_found_nothing, [pika.spec.Basic.GetEmpty], one_shot=False)
+
+    @property
+    def is_open(self) -> bool:
+        return self._ended is None
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call this once, at the channel's end."""
+        self._when_closed.append(callback)
+
+    def when_cancelled(self, callback: Callable[[str], None]) -> None:
+        """Call this with the tag of each consumer that the broker cancels: its queue is gone."""
+        self._raw.add_on_cancel_callback(lambda frame: callback(frame.method.consumer_tag))
+
+    async def close(self) -> None:
+        if self._ended is None:
+            closed = self._future()
+            self.when_closed(lambda: None if closed.done() else closed.set_result(None))
+            self._raw.close()
+            await asyncio.wait((closed,))
+
+    # -- queues
+
+    async def declare_exchange(self, name: str, type_: str, *, durable: bool = True) -> None:
+        await self._call(
+            self._raw.exchange_declare, exchange=name, exchange_type=type_, durable=durable
+        )
+
+    async def declare_queue(
+        self,
+        name: str = "",
+        *,
+        durable: bool = False,
+        passive: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: dict[str, Any] | None = None,
+    ) -> "Declared":
+        answer = await self._call(
+            self._raw.queue_declare,
+            queue=name,
+            durable=durable,
+            passive=passive,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
+            arguments=arguments,
+        )
+        method = answer.method
+        return Declared(self, method.queue, method.message_count, method.consumer_count)
+
+    async def bind(self, queue: str, exchange: str, key: str = "") -> None:
+        await self._call(self._raw.queue_bind, queue=queue, exchange=exchange, routing_key=key)
+
+    async def delete_queue(self, name: str) -> None:
+        """Also where it is not there."""
+        await self._call(self._raw.queue_delete, queue=name)
+
+    # -- taking messages
+
+    async def qos(self, prefetch: int) -> None:
+        """Of each consumer that is made from now on."""
+        await self._call(self._raw.basic_qos, prefetch_count=prefetch)
+
+    async def consume(
+        self, queue: str, take: Callable[[Message], None], tag: str = "", no_ack: bool = False
+    ) -> str:
+        """Call `take` for each message, until `cancel` with the tag that this returns."""
+
+        def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            take(_message(method, properties, body, method.consumer_tag))
+
+        answer = await self._call(
+            self._raw.basic_consume, queue, delivered, auto_ack=no_ack, consumer_tag=tag or None
+        )
+        return str(answer.method.consumer_tag)
+
+    async def cancel(self, consumer_tag: str) -> None:
+        """What is delivered before the broker agrees goes back to the queue."""
+        if consumer_tag in self._raw.consumer_tags:
+            await self._call(self._raw.basic_cancel, consumer_tag)
+
+    async def get(self, queue: str) -> Message | None:
+        """One message, or None where the queue is empty. One at a time on a channel."""
+        got = self._got = self._future()
+
+        def found(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            if not got.done():
+                got.set_result(_message(method, properties, body, None))
+
+        self._raw.basic_get(queue, found)
+        message: Message | None = await got
+        return message
+
+    def ack(self, message: Message) -> None:
+        self._check()
+        self._raw.basic_ack(message.tag)
+
+    def give_back(self, message: Message) -> None:
+        """Put it back; the broker counts that against the queue's delivery limit."""
+        self._check()
+        self._raw.basic_nack(message.tag, requeue=True)
+
+    # -- publishing
+
+    async def confirm(self) -> None:
+        """Have the broker confirm what is published on this channel."""
+        await self._call(self._raw.confirm_delivery, self._settled)
+
+    def publish(
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        *,
+        message_id: str | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> "asyncio.Future[None]":
+        """Send a persistent message at once; the future is done when the broker has it.
+
+        It ends with `Nacked`, `Refused` or `Cut` where the broker has it not, or may not.
+        """
+        self._check()
+        self._raw.basic_publish(
+            exchange,
+            key,
+            body,
+            pika.BasicProperties(
+                content_type="application/json",
+                delivery_mode=_PERSISTENT,
+                message_id=message_id,
+                headers=headers,
+            ),
+        )
+        self._published += 1
+        future = self._unconfirmed[self._published] = self._future()
+        return future
+
+    def send(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        exchange: str = "",
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expires_s: float | None = None,
+    ) -> None:
+        """Send a message that may be lost: whoever misses it asks again."""
+        self._check()
+        self._raw.basic_publish(
+            exchange,
+            key,
+            body,
+            pika.BasicProperties(
+                content_type="application/json",
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                expiration=None if expires_s is None else str(int(expires_s * 1000)),
+            ),
+        )
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise self._ended
+        if not self._raw.is_open:
+            raise Cut("the channel is closed")
+
+    def _future(self) -> "asyncio.Future[Any]":
+        """It ends with the channel, if not before."""
+        self._check()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls.add(future)
+        future.add_done_callback(self._calls.discard)
+        return future
+
+    async def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a method of pika's channel, and wait for the broker's answer to it."""
+        answer = self._future()
+
+        def then(value: Any) -> None:
+            if not answer.done():
+                answer.set_result(value)
+
+        method(*args, callback=then, **kwargs)
+        return await answer
+
+    def _settled(self, frame: Any) -> None:
+        """The broker's ack or nack of one message, or of all up to it."""
+        method = frame.method
+        if method.multiple:
+            settled = list(takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
+        else:
+            settled = [method.delivery_tag]
+        for tag in settled:
+            future = self._unconfirmed.pop(tag, None)
+            if future is None or future.done():
+                continue
+            if isinstance(method, pika.spec.Basic.Ack):
+                future.set_result(None)
+            else:
+                future.set_exception(Nacked("the broker did not take the message"))
+
+    def _get_found_nothing(self, frame: Any) -> None:
+        del frame
+        if self._got is not None and not self._got.done():
+            self._got.set_result(None)
+
+    def _closed(self, _: Any, reason: BaseException) -> None:
+        if isinstance(reason, ChannelClosedByBroker):
+            self._ended = Refused(reason.reply_code, reason.reply_text)
+        else:
+            self._ended = Cut(_text(reason))
+        for future in list(self._calls):
+            if not future.done():
+                future.set_exception(self._ended)
+                future.exception()  # It may not be awaited yet, and that is no error.
+        self._unconfirmed.clear()
+        for callback in self._when_closed:
+            callback()
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A queue that is there."""
+
+    channel: Channel
+    name: str
+    #: Messages that are ready to be delivered.
+    ready: int
+    consumers: int
+
+    async def bind(self, exchange: str, key: str = "") -> None:
+        await self.channel.bind(self.name, exchange, key)
+
+
+def _message(method: Any, properties: Any, body: bytes, consumer_tag: str | None) -> Message:
+    return Message(
+        body,
+        properties.headers or {},
+        method.delivery_tag,
+        consumer_tag,
+        method.routing_key,
+        method.redelivered,
+        properties.message_id,
+        properties.correlation_id,
+        properties.reply_to,
+    )
+
+
+def _text(reason: BaseException) -> str:
+    """What happened, out of the exceptions that pika wraps around it."""
+    while inner := _inner(reason):
+        reason = inner
+    # Those of pika tell in their repr what they are about.
+    return repr(reason) if isinstance(reason, AMQPError) else f"{type(reason).__name__}: {reason}"
+
+
+def _inner(reason: BaseException) -> BaseException | None:
+    around = (getattr(reason, "exception", None), *getattr(reason, "exceptions", ()), *reason.args)
+    return next((one for one in reversed(around) if isinstance(one, BaseException)), None)

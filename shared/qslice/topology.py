@@ -117,7 +117,7 @@ def project_queues(project: str) -> tuple[Queue, ...]:
 
 
 async def declare(channel: Any, project: str | None = None) -> None:
-    """Declare the system's part, or one project's, on a channel of `qslice.amqp` or aio-pika; idempotent."""
+    """Declare the system's part, or one project's; idempotent. The channel: `qslice.amqp`'s."""
     if project is None:
         for exchange in EXCHANGES:
             await channel.declare_exchange(exchange.name, exchange.type, durable=True)

@@ -10,6 +10,8 @@ from qslice.messages.result import Result
 from qslice.sdk.batch import Batch
 from qslice.states import State
 
+from tests.support.wait import wait_for
+
 
 def results_on_done(broker_url: str, project: str) -> list[Result]:
     """Everything on the project's Done queue, in its order; it is empty afterwards."""
@@ -39,3 +41,12 @@ def check_each_finished_once(batch: Batch, broker_url: str, total: int) -> list[
     assert len(verdicts) == total, Counter(result.state for result in results)
     assert len({result.job_id for result in results}) == total
     return results
+
+
+def check_one_verdict(broker_url: str, project: str, job_id: str) -> Result:
+    """The verdict on a job that is over: the only one, and all that Done holds."""
+    results = wait_for(lambda: results_on_done(broker_url, project), what="a result on Done")
+    verdicts = {(result.job_id, result.state, result.attempt) for result in results}
+    assert len(verdicts) == 1, verdicts
+    assert results[0].job_id == job_id
+    return results[0]

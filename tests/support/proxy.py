@@ -31,6 +31,10 @@ class TcpProxy:
         self.lost = 0
         #: While set, clients are cut at once.
         self.refusing = False
+        self._words: bytes | None = None
+        #: Whether what clients say is thrown away, and how many bytes were.
+        self.muted = False
+        self.unheard = 0
         self._listener = socket.create_server((LOOPBACK, 0))
         self.host, self.port = self._listener.getsockname()[:2]
 
@@ -65,6 +69,11 @@ class TcpProxy:
         with self._lock:
             self._losses = count
 
+    def mute_after(self, words: bytes) -> None:
+        """Once the server said `words`, clients hear it, but nothing of theirs arrives any more."""
+        with self._lock:
+            self._words = words
+
     def _accept(self) -> None:
         while not self._stopping:
             try:
@@ -87,12 +96,25 @@ class TcpProxy:
             self._start(self._pass_on, server, client, True)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        before = b""
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
-                if answers and self._loses():
-                    break
+                if answers:
+                    if self._loses():
+                        break
+                    # The words may come in two pieces.
+                    self._listen(before + data)
+                    before = data[-200:]
+                elif self.muted:
+                    self.unheard += len(data)
+                    continue
                 sink.sendall(data)
         _close(source, sink)
+
+    def _listen(self, data: bytes) -> None:
+        with self._lock:
+            if self._words is not None and self._words in data:
+                self.muted = True
 
     def _loses(self) -> bool:
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import orjson
 import pytest
 from docker import DockerClient
-from docker.errors import APIError
 from qslice.worker.handler import Failed, Outcome
 from qslice_runner.handler import RunHandler
 from qslice_runner.settings import RunnerSettings
-from qslice_runner.state import StateDir
 
+from tests.support import containers
 from tests.support.git import bare_repository
 from tests.support.platform import Platform
 from tests.support.runs import RecordedJob
@@ -86,7 +84,7 @@ def _shared_lab(
     shell = bare_repository(git, "shell", {"Dockerfile": DOCKERFILE})
     lab = make_lab(root / "state", git, shell, platform)
     yield lab
-    remove_all(docker_client, lab)
+    containers.remove_all(docker_client, lab.state)
 
 
 def make_lab(state: Path, git: Path, shell: str, platform: Platform) -> Lab:
@@ -124,28 +122,9 @@ async def own_lab(
     own = make_lab(tmp_path / "state", _shared_lab.git, _shared_lab.shell, platform)
     yield own
     await own.stop()
-    remove_all(docker_client, own)
+    containers.remove_all(docker_client, own.state)
 
 
 def containers_of(client: DockerClient, lab: Lab, **more: str) -> list[Any]:
     """What the runners of this lab have, running or not."""
-    return client.containers.list(all=True, filters=_filters(lab, **more), ignore_removed=True)
-
-
-def _filters(lab: Lab, **more: str) -> dict[str, Any]:
-    given = {"qslice.state": StateDir(lab.state).id, **more}
-    return {"label": [f"{name}={value}" for name, value in given.items()]}
-
-
-def remove_all(client: DockerClient, lab: Lab) -> None:
-    """Containers, images and volumes with the lab's label."""
-    for container in containers_of(client, lab):
-        with contextlib.suppress(APIError):
-            container.remove(force=True, v=True)
-    for image in client.images.list(filters=_filters(lab)):
-        for tag in image.tags:
-            with contextlib.suppress(APIError):
-                client.images.remove(tag)
-    for volume in client.volumes.list(filters=_filters(lab)):
-        with contextlib.suppress(APIError):
-            volume.remove()
+    return containers.containers_of(client, lab.state, **more)

@@ -12,11 +12,15 @@ from typing import Annotated
 
 import orjson
 import typer
-from pydantic_core import PydanticUndefined
 from qslice import logs
 from qslice.settings import load
 
-from qslice_gateway.settings import DEFAULT_AUDIENCE, DatabaseSettings, GatewaySettings
+from qslice_gateway.settings import (
+    DEFAULT_AUDIENCE,
+    DatabaseSettings,
+    GatewaySettings,
+    SetupSettings,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,6 +63,17 @@ def migrate() -> None:
 
     upgrade(load(DatabaseSettings).database_url.get_secret_value())
     typer.echo("The database is up to date.")
+
+
+@app.command()
+def setup() -> None:
+    """Make the database, the virtual host and their users that the settings name; again is fine."""
+    from qslice_gateway.setup import set_up
+
+    given = load(SetupSettings)
+    logs.set_up(given.log_level, given.log_format)
+    for line in set_up(given):
+        typer.echo(line)
 
 
 @app.command()
@@ -115,11 +130,20 @@ def openapi() -> None:
 @app.command()
 def settings() -> None:
     """Print every setting with its default."""
-    for name, field in GatewaySettings.model_fields.items():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        if field.default is PydanticUndefined and not field.is_required():
-            default = "optional"
-        typer.echo(f"QSLICE_{name.upper()}: {field.description or ''} ({default})")
+    from qslice_gateway.ledger.settings import LedgerSettings
+
+    shown: set[str] = set()
+    for title, model in (
+        ("serve", GatewaySettings),
+        ("ledger", LedgerSettings),
+        ("setup", SetupSettings),
+    ):
+        typer.echo(f"# {title}")
+        for name, field in model.model_fields.items():
+            if name not in shown:
+                default = "required" if field.is_required() else f"default {field.default!r}"
+                typer.echo(f"QSLICE_{name.upper()}: {field.description} ({default})")
+                shown.add(name)
 
 
 def _end(message: str) -> SystemExit:

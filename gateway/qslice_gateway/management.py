@@ -36,9 +36,10 @@ class Management:
         port = f":{parts.port}" if parts.port else ""
         host = f"[{host}]" if ":" in host else host
         self._vhost = vhost
+        self._user = unquote(parts.username or "")
         self._client = httpx.Client(
             base_url=f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}",
-            auth=(unquote(parts.username or ""), unquote(parts.password or "")),
+            auth=(self._user, unquote(parts.password or "")),
             timeout=TIMEOUT_S,
             trust_env=False,
         )
@@ -90,11 +91,20 @@ class Management:
         self._end_connections(user)
 
     def make_vhost(self) -> None:
+        """The virtual host itself, with its permissions for who is asking here."""
         self._request("PUT", f"/api/vhosts/{_quoted(self._vhost)}")
+        self._permit(self._user)
 
     def make_service_user(self, user: str, password: str) -> None:
-        """A user of ours with every right in the virtual host."""
-        self._request("PUT", f"/api/users/{_quoted(user)}", {"password": password, "tags": ""})
+        """A user of ours with every right in the virtual host; one that exists keeps its tags."""
+        if user != self._user:
+            path = f"/api/users/{_quoted(user)}"
+            before = self._request("GET", path, missing_ok=True)
+            tags = ",".join(_tags(before.json())) if before is not None else ""
+            self._request("PUT", path, {"password": password, "tags": tags})
+        self._permit(user)
+
+    def _permit(self, user: str) -> None:
         self._request(
             "PUT",
             f"/api/permissions/{_quoted(self._vhost)}/{_quoted(user)}",

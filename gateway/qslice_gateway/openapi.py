@@ -74,9 +74,7 @@ def _models(routes: list[Route]) -> set[tuple[type[BaseModel], JsonSchemaMode]]:
         if route.body is not None:
             found |= {(model, "validation") for model in route.body.models}
         found |= {
-            (answer.model, "serialization")
-            for answer in route.answers.values()
-            if answer.model is not None
+            (model, "serialization") for answer in route.answers.values() for model in answer.models
         }
     return found
 
@@ -96,11 +94,15 @@ def _operation(route: Route, schemas: Any) -> dict[str, Any]:
         operation["security"] = [{"token": []}]
     if route.body is not None:
         models = [schemas[model, "validation"] for model in route.body.models]
-        content: dict[str, Any] = {"schema": models[0] if len(models) == 1 else {"anyOf": models}}
+        content: dict[str, Any] = {"schema": _any_of(models)}
         if route.body.example is not None:
             content["example"] = route.body.example
         operation["requestBody"] = {"required": True, "content": {JSON: content}}
     return operation
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -145,8 +147,9 @@ def _responses(route: Route, schemas: Any) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, answer in route.answers.items():
         described: dict[str, Any] = {"description": answer.description}
-        if answer.model is not None:
-            described["content"] = {JSON: {"schema": schemas[answer.model, "serialization"]}}
+        if answer.models:
+            schema = _any_of([schemas[model, "serialization"] for model in answer.models])
+            described["content"] = {JSON: {"schema": schema}}
         for media_type in answer.media_types:
             if media_type != JSON:
                 described.setdefault("content", {})[media_type] = {"schema": {"type": "string"}}

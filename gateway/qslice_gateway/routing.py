@@ -43,6 +43,12 @@ class Answer:
     #: None: no body.
     model: type[BaseModel] | None = None
     media_types: tuple[str, ...] = (JSON,)
+    #: Where the answer has another form, as to many things instead of one.
+    or_model: type[BaseModel] | None = None
+
+    @property
+    def models(self) -> tuple[type[BaseModel], ...]:
+        return tuple(model for model in (self.model, self.or_model) if model is not None)
 
 
 @dataclass(frozen=True)

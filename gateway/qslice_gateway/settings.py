@@ -68,6 +68,17 @@ class DatabaseSettings(Settings):
     database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
 
 
+class SetupSettings(DatabaseSettings):
+    """What makes the database and the virtual host that the other settings name."""
+
+    database_admin_url: SecretStr = Field(
+        description="postgresql:// of somebody who may make roles and databases"
+    )
+    rabbitmq_management_url: SecretStr = Field(
+        description="http(s)://admin:password@host:port of RabbitMQ's management API"
+    )
+
+
 class GatewaySettings(DatabaseSettings):
     """The REST service."""
 

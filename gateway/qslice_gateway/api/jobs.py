@@ -1,5 +1,6 @@
 """Jobs: submitted, listed, looked at, cancelled, tried again."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from qslice_gateway.api.models import (
     Next,
     Page,
     Submitted,
+    SubmittedMany,
     page,
 )
 from qslice_gateway.auth.access import Access, Call
@@ -40,16 +42,28 @@ class JobList(BaseModel):
     next: Next
 
 
+def _several_of(what: str, known: Sequence[str]) -> Any:
+    """The description of a filter by one or several words, separated by commas."""
+    one = f"({'|'.join(known)})"
+    return Field(
+        description=f"one {what}, or several separated by commas",
+        json_schema_extra={"pattern": f"^{one}(,{one})*$"},
+    )
+
+
 class JobFilter(Page):
     """Which jobs; several states or kinds are separated by commas."""
 
-    state: Annotated[str | None, Field(description="one or several of the states")] = None
-    kind: Annotated[str | None, Field(description="one or several of the kinds")] = None
+    state: Annotated[str | None, _several_of("state", list(State))] = None
+    kind: Annotated[str | None, _several_of("kind", names.KINDS)] = None
     batch_id: Annotated[str | None, Field(description="its batch", max_length=200)] = None
     id: Annotated[str | None, Field(description="the producer's own key", max_length=200)] = None
     label: Annotated[
         str | None,
-        Field(description="`name=value`, several separated by commas: all must be there"),
+        Field(
+            description="`name=value`, several separated by commas: all must be there",
+            json_schema_extra={"pattern": "^[^,=]+=[^,]*(,[^,=]+=[^,]*)*$"},
+        ),
     ] = None
     since: Annotated[
         datetime | None, Field(description="submitted at this time or later, RFC 3339")
@@ -68,7 +82,7 @@ class JobFilter(Page):
     @field_validator("label")
     @classmethod
     def _labels(cls, value: str | None) -> str | None:
-        if value is not None and not all("=" in part for part in value.split(",")):
+        if value is not None and not all(part.find("=") > 0 for part in value.split(",")):
             raise ValueError("must be name=value")
         return value
 
@@ -98,7 +112,9 @@ _SUBMIT: Body[bytes] = Body(
         "answered. The same `request_id`, or the same `id`, gives the same job."
     ),
     body=_SUBMIT,
-    answers={202: Answer("Accepted", Submitted)},
+    answers={
+        202: Answer("Accepted; `items` where it was `jobs`", Submitted, or_model=SubmittedMany)
+    },
     problems=("too_many_jobs",),
 )
 def submit_jobs(call: Call, project: str, body: bytes) -> Response:
@@ -239,7 +255,7 @@ def _first_id(since: datetime | None, authority: str) -> str | None:
     return f"{ids.JOB}_{authority}_{ids.encode(UUID(int=milliseconds << 80))}"
 
 
-def _known(value: str | None, known: Any) -> str | None:
+def _known(value: str | None, known: Sequence[str]) -> str | None:
     if value is not None and not all(part in known for part in value.split(",")):
         raise ValueError(f"must be of {', '.join(known)}, separated by commas")
     return value

@@ -23,7 +23,7 @@ _PAGE = 1000
 _LAST_EVENT_ID = {
     "Last-Event-ID": {
         "type": "string",
-        "pattern": "^[0-9]{1,18}$",
+        "pattern": "^[0-9]{0,18}$",
         "description": "the stream goes on after this event",
     }
 }
@@ -101,6 +101,7 @@ def get_logs(call: Call, job: str, query: LogQuery) -> Response:
     problems=("not_acceptable", "too_many_streams"),
 )
 def get_events(call: Call, job: str, query: EventQuery) -> Response:
+    after = streams.last_event_id() or 0
     if accepted(JSON, streams.MEDIA_TYPE) == JSON:
         with call.services.pool.connection() as connection:
             rows = reads.events(
@@ -111,7 +112,6 @@ def get_events(call: Call, job: str, query: EventQuery) -> Response:
     def fetch(connection: Connection, place: int) -> list[Row]:
         return reads.events(connection, job, after=place, limit=_PAGE)
 
-    after = streams.last_event_id() or 0
     live = query.follow == "true"
     events = streams.follow(call.services, "event", fetch, _look(job), after, live=live)
     return streams.serve(call.services, events)

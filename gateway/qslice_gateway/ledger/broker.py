@@ -19,6 +19,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 #: Seconds without a sign of life after which either side takes the other for gone.
 HEARTBEAT_S = 20
 CONNECT_TIMEOUT_S = 15
+CLOSE_TIMEOUT_S = 10
 #: Seconds for the broker to answer a declaration or to confirm a batch.
 ANSWER_TIMEOUT_S = 60
 PERSISTENT = 2
@@ -77,7 +78,9 @@ class Link:
         #: Clear while the broker takes nothing (memory or disk alarm).
         self.flowing = asyncio.Event()
         self.flowing.set()
-        connection.add_on_close_callback(lambda _, reason: self.end(reason))
+        #: Set once pika has let go of the socket; that comes after `lost`.
+        self._closed = asyncio.Event()
+        connection.add_on_close_callback(self._on_close)
         connection.add_on_connection_blocked_callback(lambda *_: self.flowing.clear())
         connection.add_on_connection_unblocked_callback(lambda *_: self.flowing.set())
 
@@ -100,14 +103,18 @@ class Link:
             else:
                 opened.set_result(connection)
 
-        AsyncioConnection(
+        connection = AsyncioConnection(
             parameters, on_open_callback=done, on_open_error_callback=failed, custom_ioloop=loop
         )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return cls(await opened)
-        except TimeoutError:
-            raise LinkLost("the broker did not answer in time") from None
+        except BaseException as failure:
+            if not connection.is_closed and not connection.is_closing:
+                connection.close()
+            if isinstance(failure, TimeoutError):
+                raise LinkLost("the broker did not answer in time") from None
+            raise
 
     async def channel(
         self, *, confirms: bool = False, prefetch: int = 0, vital: bool = True
@@ -163,10 +170,17 @@ class Link:
 
     async def close(self) -> None:
         """Close it, and wait for that; what was not acknowledged goes back to its queue."""
-        if self._connection.is_open:
-            self._connection.close()
-            await asyncio.wait((self.lost,), timeout=10)
         self.end(LinkLost("closed"))
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._closed.wait()
+        except TimeoutError:
+            # There is no public way to let go of a peer that does not answer.
+            self._connection._terminate_stream(None)
+
+    def _on_close(self, _: Any, reason: BaseException) -> None:
+        self.end(reason)
+        self._closed.set()
 
 
 class Channel:

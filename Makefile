@@ -7,12 +7,12 @@ NATIVE := $(BIN)/python -m qslice_native
 PYTHON ?= python3
 # More options for pytest, e.g. `make test PYTEST_ARGS='-k ledger -x'`.
 PYTEST_ARGS ?=
-# Measures of `make bench`; all where empty.
+# Measures of `make bench`, all where empty; options of `make drill`.
 ARGS ?=
 DISTRIBUTIONS := shared gateway qkd-runner mrs-publisher deploy/native deploy/testbed/mrs deploy/testbed/openstack
 SOURCES := $(DISTRIBUTIONS) tests examples
 
-.PHONY: help install demo up down lint test test-fast bench testbed-openstack
+.PHONY: help install demo up down lint test test-fast bench drill testbed-openstack
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test-fast: install  ## the unit tests: no broker, no database, no Docker
 bench: install  ## measure against peers in the same run, e.g. make bench ARGS='latency:samples=200 life'
 	@trap '$(NATIVE) down tests' EXIT; \
 		$(NATIVE) up tests && $(BIN)/python -m tests.benchmarks $(ARGS)
+
+# On a broker and a database of its own, which are gone at the end, however it ends.
+drill: install  ## kill parts of a working system at random and count, e.g. make drill ARGS='--seed 7'
+	@trap '$(NATIVE) down drill' EXIT; $(BIN)/python -m tests.drills $(ARGS)
 
 testbed-openstack: install  ## a real OpenStack without a hypervisor, on 127.0.0.1
 	@$(BIN)/python -m qslice_openstack_testbed up

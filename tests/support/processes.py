@@ -133,10 +133,14 @@ class ProcessStarter:
             )
         return process
 
-    def stop_all(self) -> None:
+    def kill_all(self) -> None:
         """End all, with everything that they started."""
         for process in reversed(self.started):
             process.kill_all()
+
+    def stop_all(self) -> None:
+        """The same, and print the ends of their logs."""
+        self.kill_all()
         for process in self.started:
             # pytest shows this for a test that failed.
             print(f"--- {' '.join(process.command)} ({process.exit_code})")

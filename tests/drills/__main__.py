@@ -99,7 +99,7 @@ def _drill(asked: argparse.Namespace, system: System, own: Instance) -> Verdict:
     verdict = _count(client, load, system.environment["QSLICE_AMQP_URL"])
     verdict.faults += ended
     say("killed: " + ", ".join(f"{part.name} {part.kills} times" for part in parts))
-    say(f"requests sent again: {load.again} for want of an answer, {load.twice} on purpose")
+    say(f"requests sent again: {load.again} after an error, {load.twice} on purpose")
     return verdict
 
 

@@ -37,7 +37,7 @@ class Load:
         self._give_up = give_up
         self._threads: list[threading.Thread] = []
         self.expected: dict[str, frozenset[State]] = {}
-        #: Requests that were sent again on purpose, and those that had to be.
+        #: Requests sent again on purpose, and after errors that outlasted the SDK's own patience.
         self.twice = 0
         self.again = 0
 

@@ -14,7 +14,8 @@ from prometheus_client import Gauge
 from qslice import names
 from qslice.amqp import Cut
 from qslice.fairness import Rotation
-from qslice.worker.intake import Delivery, Intake
+from qslice.worker.delivery import Delivery
+from qslice.worker.intake import Intake
 from qslice.worker.link import Link
 
 FREE = Gauge("qslice_worker_slots_free", "Slots without a job")

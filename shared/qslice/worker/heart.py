@@ -84,7 +84,8 @@ class Heart:
         for job in asked.values():
             # A later attempt of the same job, claimed meanwhile, is not meant.
             if job.id in lost:
-                if not job.over.is_set() and job.cancel_reason != "lost":
+                # One that is told of may just have been noted as over.
+                if job.is_running and job.cancel_reason != "lost":
                     LOST.inc()
                     log.warning("a job was lost to another attempt", job_id=job.id)
                 job.stop("lost")

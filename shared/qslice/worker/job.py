@@ -104,6 +104,11 @@ class ClaimedJob:
     def duration_s(self) -> float:
         return time.monotonic() - self._begun
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the handler is at it."""
+        return self._running is not None and not self._running.done()
+
     def runs_as(self, running: asyncio.Task[Outcome]) -> None:
         """The handler's task; it is cancelled at once where the job was stopped before."""
         self._running = running

@@ -12,9 +12,9 @@ from qslice.amqp import Cut
 from qslice.faults import Fault, SystemFault
 from qslice.messages.ledger import Claim, ClaimAnswer, Event, Reason
 from qslice.messages.result import Result
+from qslice.worker.delivery import Delivery
 from qslice.worker.handler import Handler, Outcome, Task
 from qslice.worker.heart import Heart
-from qslice.worker.intake import Delivery
 from qslice.worker.job import ClaimedJob, utc_now
 from qslice.worker.publisher import Publisher
 from qslice.worker.reports import Reports
@@ -263,10 +263,9 @@ class Jobs:
             return await self._heart.make_sure(job)
 
         if isinstance(told, Result):
-            ENDED.labels(job.kind, told.state).inc()
-            await self._reports.result(told, still_ours)
+            end, sent = told.state.value, await self._reports.result(told, still_ours)
         elif told is not None:
-            ENDED.labels(job.kind, told.type).inc()
-            await self._reports.event(told, still_ours)
+            end, sent = told.type.value, await self._reports.event(told, still_ours)
         else:
-            ENDED.labels(job.kind, "lost").inc()
+            end, sent = "lost", True
+        ENDED.labels(job.kind, end if sent else "lost").inc()

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 #: The lease for which the patience with the ledger is made; a shorter one shortens it.
 _USUAL_LEASE_S = 20.0
+#: Seconds for the broker to take the consumers away at a stop.
+_QUIET_S = 5.0
 
 
 class Worker:
@@ -119,7 +121,11 @@ class Worker:
         log.info("stopping: nothing more is taken", jobs=len(self._held), grace_s=grace_s)
         self._jobs.leaving = self._heart.leaving = True
         telling = asyncio.create_task(self._heart.beat())
-        await self._feeder.stop()
+        try:
+            async with asyncio.timeout(_QUIET_S):
+                await self._feeder.stop()
+        except TimeoutError:
+            log.warning("the broker does not answer; what was not claimed comes again elsewhere")
         await self._jobs.wait(grace_s, unless=self._hurry)
         if not self._jobs.idle:
             log.warning("the grace is over: jobs are handed back", jobs=len(self._held))

@@ -54,25 +54,27 @@ class Publisher:
         body: bytes,
         message_id: str | None = None,
         still: Still | None = None,
-    ) -> None:
+    ) -> bool:
         """Publish until it is confirmed, over as many connections as that takes.
 
-        `still` is asked before each try; when it says no, nothing (more) is published.
-        Raises `TooLarge`.
+        `still` is asked before each try; when it says no, nothing (more) is published, and the
+        answer is False. Raises `TooLarge`.
         """
         failures = 0
         while True:
             session = await self._link.session()
             if still is not None and not await still():
-                return None
+                return False
             try:
-                return await self.publish(session, exchange, key, body, message_id)
+                await self.publish(session, exchange, key, body, message_id)
             except (Cut, Nacked) as error:
                 failures += 1
                 AGAIN.inc()
                 tell = log.warning if failures == _PATIENCE else log.debug
                 tell("publishing again", key=key, error=str(error), failures=failures)
                 await asyncio.sleep(self._backoff.delay(failures))
+            else:
+                return True
 
     async def publish(
         self,

@@ -116,24 +116,35 @@ class Reports:
     def stream(self, trail: Trail) -> EventStream:
         return EventStream(self, trail)
 
-    async def event(self, event: Event, still: Still | None = None) -> None:
-        """Until it is confirmed; what the broker finds too large is dropped."""
+    async def event(self, event: Event, still: Still | None = None) -> bool:
+        """Until it is confirmed; what the broker finds too large is dropped.
+
+        False where it was not sent.
+        """
         key = names.event_key(event.project, event.kind, event.type)
         try:
-            await self._publisher.deliver(names.EXCHANGE_EVENTS, key, event.body(), still=still)
-            SENT.labels(event.type).inc()
+            sent = await self._publisher.deliver(
+                names.EXCHANGE_EVENTS, key, event.body(), still=still
+            )
         except TooLarge as error:
             DROPPED.inc()
             log.error("an event was dropped", job_id=event.job_id, key=key, error=str(error))
+            return False
+        if sent:
+            SENT.labels(event.type).inc()
+        return sent
 
-    async def result(self, result: Result, still: Still) -> None:
-        """Until it is confirmed; what the broker finds too large is cut down."""
+    async def result(self, result: Result, still: Still) -> bool:
+        """Until it is confirmed; what the broker finds too large is cut down.
+
+        False where it was not sent, since the attempt is not ours any more.
+        """
         key = names.done_key(result.project, result.kind, result.state)
         message_id = f"{result.job_id}:{result.attempt}"
         body = result.body()
         try:
-            await self._publisher.deliver(names.EXCHANGE_DONE, key, body, message_id, still)
+            return await self._publisher.deliver(names.EXCHANGE_DONE, key, body, message_id, still)
         except TooLarge as error:
             log.warning("a result is cut down", job_id=result.job_id, error=str(error))
-            short = cut_down(result).body()
-            await self._publisher.deliver(names.EXCHANGE_DONE, key, short, message_id, still)
+            body = cut_down(result).body()
+            return await self._publisher.deliver(names.EXCHANGE_DONE, key, body, message_id, still)

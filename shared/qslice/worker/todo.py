@@ -12,8 +12,8 @@ from qslice.amqp import Cut, Nacked
 from qslice.faults import Owner
 from qslice.messages.base import Rejected
 from qslice.messages.run import MAX_BODY
+from qslice.worker.delivery import Delivery
 from qslice.worker.handler import Task
-from qslice.worker.intake import Delivery
 from qslice.worker.publisher import Publisher, TooLarge
 from qslice.worker.results import clean
 

@@ -1,10 +1,4 @@
-"""AMQP for programs with an event loop: a thin layer of coroutines over pika's asyncio adapter.
-
-pika handles a frame in one plain call where other clients use several tasks and futures; a
-worker's share of a job is seven messages, so that counts (`docs/decisions/0006`). There is no
-recovery here: when a connection ends, everything on it ends with `Cut`, and whoever needs another
-one opens it.
-"""
+"""A channel: declare, take messages, publish."""
 
 import asyncio
 from collections import OrderedDict
@@ -14,152 +8,12 @@ from itertools import takewhile
 from typing import Any
 
 import pika
-from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
-#: Seconds without a sign of life after which the other side counts as gone.
-HEARTBEAT_S = 10
-CONNECT_TIMEOUT_S = 15.0
-CLOSE_TIMEOUT_S = 5.0
+from qslice.amqp.errors import Cut, Nacked, Refused, text_of
+from qslice.amqp.message import Message, message_of
 
-_NOT_FOUND = 404
 _PERSISTENT = 2
-
-
-class Cut(ConnectionError):
-    """The connection or the channel is gone; what had no answer may or may not have arrived."""
-
-
-class Refused(Cut):
-    """The broker closed the channel over what was asked on it, with a code and its reason."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"{code} {text}")
-        self.code = code
-        self.text = text
-
-    @property
-    def not_found(self) -> bool:
-        """A queue or an exchange that is not there."""
-        return self.code == _NOT_FOUND
-
-
-class Nacked(Exception):
-    """The broker did not take a message: its queue is full, or failed. Try again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as it came from a queue."""
-
-    body: bytes
-    headers: dict[str, Any]
-    tag: int
-    consumer_tag: str | None
-    routing_key: str
-    redelivered: bool
-    message_id: str | None
-    correlation_id: str | None
-    reply_to: str | None
-
-
-class CorkedConnection(AsyncioConnection):  # type: ignore[misc]
-    """pika's connection, which writes what one turn of the event loop produced in one piece.
-
-    By itself it writes each frame by a system call of its own: three for a message.
-    """
-
-    _pieces: list[bytes]
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        pieces = self.__dict__.setdefault("_pieces", [])
-        if not pieces:
-            asyncio.get_running_loop().call_soon(self._flush)
-        pieces.append(data)
-
-    def _adapter_disconnect_stream(self) -> None:
-        self._flush()
-        super()._adapter_disconnect_stream()
-
-    def _flush(self) -> None:
-        pieces = self.__dict__.get("_pieces")
-        if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            if self._transport is not None:
-                super()._adapter_emit_data(data)
-
-
-class Connection:
-    """One connection, from its opening to its end."""
-
-    def __init__(self, raw: AsyncioConnection) -> None:
-        self._raw = raw
-        #: Ends, with `Cut`, when the connection does.
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        raw.add_on_close_callback(lambda _, reason: self._end(reason))
-
-    @classmethod
-    async def open(cls, url: str, name: str) -> "Connection":
-        """Connect; raises `Cut` where that fails. The broker's pages show `name`."""
-        opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
-
-        def failed(_: Any, reason: BaseException) -> None:
-            if not opened.done():
-                opened.set_exception(Cut(_text(reason)))
-
-        def done(connection: AsyncioConnection) -> None:
-            if opened.done():
-                connection.close()
-            else:
-                opened.set_result(connection)
-
-        parameters = pika.URLParameters(url)
-        parameters.heartbeat = HEARTBEAT_S
-        parameters.client_properties = {"connection_name": name}
-        CorkedConnection(parameters, on_open_callback=done, on_open_error_callback=failed)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                return cls(await opened)
-        except TimeoutError:
-            raise Cut("the broker did not answer in time") from None
-
-    async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> "Channel":
-        """A new channel; with confirms, one to `publish` on."""
-        if self.lost.done():
-            raise Cut("the connection is closed")
-        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def done(raw: Any) -> None:
-            if not opened.done():
-                opened.set_result(raw)
-
-        try:
-            self._raw.channel(on_open_callback=done)
-        except AMQPError as error:
-            raise Cut(_text(error)) from None
-        await asyncio.wait((opened, self.lost), return_when=asyncio.FIRST_COMPLETED)
-        if not opened.done():
-            opened.cancel()
-            raise Cut("the connection was lost")
-        channel = Channel(opened.result())
-        if confirms:
-            await channel.confirm()
-        if prefetch:
-            await channel.qos(prefetch)
-        return channel
-
-    async def close(self) -> None:
-        """Close it in order where that goes; what was not acknowledged goes back to its queue."""
-        if self._raw.is_open:
-            self._raw.close()
-            await asyncio.wait((self.lost,), timeout=CLOSE_TIMEOUT_S)
-        self._end(Cut("closed"))
-
-    def _end(self, reason: BaseException) -> None:
-        if not self.lost.done():
-            self.lost.set_exception(Cut(_text(reason)))
-            self.lost.exception()  # Who waits for it sees it; that nobody does is no error.
 
 
 class Channel:
@@ -243,7 +97,7 @@ class Channel:
         """Call `take` for each message, until `cancel` with the tag that this returns."""
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            take(_message(method, properties, body, method.consumer_tag))
+            take(message_of(method, properties, body, method.consumer_tag))
 
         answer = await self._call(
             self._raw.basic_consume, queue, delivered, auto_ack=no_ack, consumer_tag=tag or None
@@ -261,7 +115,7 @@ class Channel:
 
         def found(_: Any, method: Any, properties: Any, body: bytes) -> None:
             if not got.done():
-                got.set_result(_message(method, properties, body, None))
+                got.set_result(message_of(method, properties, body, None))
 
         self._raw.basic_get(queue, found)
         message: Message | None = await got
@@ -385,7 +239,7 @@ class Channel:
         if isinstance(reason, ChannelClosedByBroker):
             self._ended = Refused(reason.reply_code, reason.reply_text)
         else:
-            self._ended = Cut(_text(reason))
+            self._ended = Cut(text_of(reason))
         for future in list(self._calls):
             if not future.done():
                 future.set_exception(self._ended)
@@ -407,30 +261,3 @@ class Declared:
 
     async def bind(self, exchange: str, key: str = "") -> None:
         await self.channel.bind(self.name, exchange, key)
-
-
-def _message(method: Any, properties: Any, body: bytes, consumer_tag: str | None) -> Message:
-    return Message(
-        body,
-        properties.headers or {},
-        method.delivery_tag,
-        consumer_tag,
-        method.routing_key,
-        method.redelivered,
-        properties.message_id,
-        properties.correlation_id,
-        properties.reply_to,
-    )
-
-
-def _text(reason: BaseException) -> str:
-    """What happened, out of the exceptions that pika wraps around it."""
-    while inner := _inner(reason):
-        reason = inner
-    # Those of pika tell in their repr what they are about.
-    return repr(reason) if isinstance(reason, AMQPError) else f"{type(reason).__name__}: {reason}"
-
-
-def _inner(reason: BaseException) -> BaseException | None:
-    around = (getattr(reason, "exception", None), *getattr(reason, "exceptions", ()), *reason.args)
-    return next((one for one in reversed(around) if isinstance(one, BaseException)), None)

@@ -68,6 +68,8 @@ class HandWorker:
     lease_s: float = 60.0
     _answers: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
     _asked: int = 0
+    #: To read queues that may not be there.
+    _reader: AbstractChannel | None = None
 
     @classmethod
     async def connect(cls, url: str, name: str = "w1") -> Self:
@@ -186,7 +188,9 @@ class HandWorker:
 
     async def take(self, queue: str = "lab.ToDo") -> AbstractIncomingMessage | None:
         """The next message of a queue, acknowledged."""
-        found = await self.channel.get_queue(queue, ensure=False)
+        if self._reader is None or self._reader.is_closed:
+            self._reader = await self.connection.channel()
+        found = await self._reader.get_queue(queue, ensure=False)
         message = await found.get(fail=False)
         if message is not None:
             await message.ack()
@@ -200,8 +204,8 @@ class HandWorker:
                     if (message := await self.take(queue)) is not None:
                         return message
                 except aio_pika.exceptions.ChannelNotFoundEntity:
-                    # The channel is gone with it, and opened again by the next call.
-                    pass
+                    # Not yet there; the channel ends with the question.
+                    self._reader = None
                 await asyncio.sleep(0.05)
 
     async def done(self, count: int = 1) -> list[Result]:

@@ -133,13 +133,9 @@ class Relay:
             metrics.UNRELAYED.labels(fate.value).inc()
             (later if fate is Fate.REFUSED else unroutable).append(row)
         if unroutable:
+            # They stay due; but nobody waits for what a project that is gone would get.
             restored = await self._restore({row["routing_key"] for row in unroutable})
-            for row in unroutable:
-                # Nobody waits for what a project that is gone would get.
-                if row["routing_key"] in restored:
-                    later.append(row)
-                else:
-                    done.append(row["id"])
+            done += [row["id"] for row in unroutable if row["routing_key"] not in restored]
         if later:
             _logger.warning("not taken by the broker; trying again", messages=len(later))
             await conn.execute(_LATER, [timedelta(seconds=AGAIN_S), [row["id"] for row in later]])

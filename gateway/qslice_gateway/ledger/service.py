@@ -1,6 +1,7 @@
 """The ledger as a process: connect, work, and connect again, until it is told to stop."""
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -40,6 +41,8 @@ async def run(
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # At each try it tells the same failure in seven ways; `_keep` tells it once.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     server = _serve_metrics(settings.ledger_metrics_listen)
     pool = open_async_pool(settings.database_url.get_secret_value(), size=_CONNECTIONS)
     await pool.open()

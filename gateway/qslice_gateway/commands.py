@@ -38,8 +38,13 @@ def serve() -> None:
     # The processes sum their counters up in files.
     with tempfile.TemporaryDirectory(prefix="qslice-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        from qslice_gateway.auth import dev_issuer
         from qslice_gateway.server import Server
 
+        try:
+            dev_issuer.keys(settings)
+        except (OSError, ValueError) as wrong:
+            raise _end(f"QSLICE_DEV_ISSUER_KEY: {wrong}") from None
         Server(settings).run()
 
 

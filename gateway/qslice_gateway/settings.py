@@ -18,6 +18,7 @@ from qslice.settings import Settings
 #: Asymmetric only: who can check a token must not be able to make one.
 Algorithm = Literal["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "EdDSA"]
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEV_ISSUER = "qslice-dev"
 DEFAULT_AUDIENCE = "qslice"
 
@@ -50,8 +51,7 @@ class Issuer(BaseModel):
     @classmethod
     def _jwks(cls, value: str) -> str:
         parts = urlsplit(value)
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        if parts.scheme == "http" and not local:
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             raise ValueError("keys come over https, or from a file")
         if parts.scheme not in ("", "http", "https"):
             raise ValueError("must be an https address or the path of a file")

@@ -6,6 +6,7 @@ is any transport but https, ssh and, below one folder that the operator names, f
 
 import ipaddress
 import re
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -18,6 +19,8 @@ _COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
 MAX_LENGTH = 2000
 
 
+# A sweep's jobs all name the same one.
+@lru_cache(maxsize=1024)
 def check_url(url: str) -> str:
     """The address itself; raises `ValueError` where it could do more than name a repository.
 

@@ -142,9 +142,9 @@ def list_projects(call: Call, query: Page) -> Response:
 def get_project(call: Call, project: str) -> Response:
     with call.services.pool.connection() as connection:
         found = projects.get(connection, project)
-        if found is None:
-            raise Problem("project_not_found", f"{project!r} was deleted")
         counts = reads.counts(connection, project)
+    if found is None:
+        raise _gone(project)
     return json({**_shown(found), "jobs": counts})
 
 
@@ -161,17 +161,18 @@ def delete_project(call: Call, project: str, query: Deletion) -> Response:
     services = call.services
     with services.pool.connection() as connection:
         found = projects.get(connection, project)
-        if found is None:
-            raise Problem("project_not_found", f"{project!r} was deleted")
         counts = reads.counts(connection, project)
-        active = sum(counts.get(state, 0) for state in ACTIVE)
-        if active and query.force not in ("1", "true"):
-            raise Problem(
-                "project_busy", f"{active} jobs are still to do; add ?force=true to cancel them"
-            )
-        if services.management is not None:
-            # First: a lab must not go on publishing to a project that is not there.
-            services.management.delete_lab_user(project)
+    if found is None:
+        raise _gone(project)
+    active = sum(counts.get(state, 0) for state in ACTIVE)
+    if active and query.force not in ("1", "true"):
+        raise Problem(
+            "project_busy", f"{active} jobs are still to do; add ?force=true to cancel them"
+        )
+    if services.management is not None:
+        # First: a lab must not go on publishing to a project that is not there.
+        services.management.delete_lab_user(project)
+    with services.pool.connection() as connection:
         projects.delete(connection, project)
     services.forget_owner(project)
     services.doorbell.ring()
@@ -195,6 +196,9 @@ def renew_broker_user(call: Call, project: str) -> Response:
     services = call.services
     if services.management is None:
         raise Problem("not_configured", "QSLICE_RABBITMQ_MANAGEMENT_URL is not set")
+    with services.pool.connection() as connection:
+        if projects.get(connection, project) is None:
+            raise _gone(project)
     services.broker.declare_project(project)
     user = services.management.renew_lab_user(project)
     with services.pool.connection() as connection:
@@ -221,6 +225,10 @@ def _amqp_url(address: str, username: str, password: str, vhost: str) -> str:
     user = f"{quote(username, safe='')}:{quote(password, safe='')}"
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme}://{user}@{host}/{quote(vhost, safe='')}{query}"
+
+
+def _gone(project: str) -> Problem:
+    return Problem("project_not_found", f"{project!r} was deleted")
 
 
 def _queues(row: dict[str, Any]) -> list[str]:

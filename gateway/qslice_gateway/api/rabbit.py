@@ -109,6 +109,8 @@ def make_queue(call: Call, body: QueueRequest) -> Response:
     own = name in names.queues(project)
     if not own and not _WORD.match(word):
         raise invalid([(_key(body), "must be <project>.<word>: letters, digits, '_' and '-'")])
+    # Asked anew: what is declared for a project that was just deleted would stay.
+    services.forget_owner(project)
     admit_to_project(services, call.person, project)
     if own:
         services.broker.declare_project(project)

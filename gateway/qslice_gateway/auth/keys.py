@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -11,7 +12,7 @@ import structlog
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from qslice_gateway.settings import Issuer
+from qslice_gateway.settings import LOOPBACK, Issuer
 
 log = structlog.get_logger()
 
@@ -122,8 +123,10 @@ def _read(issuer: Issuer) -> bytes:
     """The JWKS document of an issuer, from its file or address."""
     if issuer.jwks_file is not None:
         return issuer.jwks_file.read_bytes()
+    # A proxy of the environment is no way to this host itself.
+    proxied = urlsplit(issuer.jwks).hostname not in LOOPBACK
     with (
-        httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client,
+        httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=proxied) as client,
         client.stream("GET", issuer.jwks) as answer,
     ):
         answer.raise_for_status()

@@ -119,6 +119,18 @@ def test_missing_settings_are_named() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_key_file_that_is_missing_is_told_at_the_start(tmp_path: Path) -> None:
+    done = run(
+        "serve",
+        QSLICE_DATABASE_URL="postgresql://127.0.0.1:1/x",
+        QSLICE_AMQP_URL="amqp://127.0.0.1:1/x",
+        QSLICE_DEV_ISSUER_KEY=str(tmp_path / "none.pem"),
+    )
+    assert done.returncode == 2
+    assert "none.pem" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 class TestSetup:
     """An empty server and broker, made fit with administrators' URLs."""
 

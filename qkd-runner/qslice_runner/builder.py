@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from qslice_runner.output import last_lines
 #: Takes a piece of the log, in the event loop.
 Emit = Callable[[str], Awaitable[None]]
 _KEPT_LINES = 40
+_LAYER = re.compile(r"^ ---> ([0-9a-f]{12})$", re.M)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class Build:
         self._lock = threading.Lock()
         self._stream: CancellableStream[Any] | None = None
         self._stopped = False
+
+    @property
+    def last_layer(self) -> str | None:
+        """The image of the last step that came to its end, by the first of its digits."""
+        found = _LAYER.findall("".join(self._lines))
+        return found[-1] if found else None
 
     async def run(self) -> None:
         """Pull what is missing and build. Raises a fault, or `BrokenOff`."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -75,10 +74,6 @@ class Images:
         """It is gone from the engine."""
         self._known.pop(image.name, None)
 
-    def in_use(self, name: str) -> bool:
-        """Whether it is being built now."""
-        return name in self._builds
-
     def _end(
         self, name: str, shared: "_Shared | None", task: asyncio.Task[Image] | None = None
     ) -> None:
@@ -128,7 +123,14 @@ class Images:
                 memory_mb=self._settings.build_memory_mb,
                 air_gapped=self._settings.air_gapped,
             )
-            await self._watched(Build(self._daemon, plan, shared.say))
+            build = Build(self._daemon, plan, shared.say)
+            try:
+                await self._watched(build)
+            except BaseException:
+                if build.last_layer is not None:
+                    # It speeds up the next try, which may never come.
+                    (self._state.leftovers / build.last_layer).touch()
+                raise
         await self._check_size(name)
         log.info(
             "built",
@@ -175,7 +177,8 @@ class Images:
         while True:
             await asyncio.sleep(_LOOK_S)
             free = self._free_mb()
-            if before - free > self._settings.max_image_mb:
+            # All builds of this runner take from the same disk.
+            if before - free > self._settings.max_image_mb * max(1, len(self._builds)):
                 return self._too_large(before - free)
             if free < self._settings.min_free_mb / 2:
                 return _disk_full(free)
@@ -228,8 +231,19 @@ class Images:
         for place, (idle, name) in enumerate(ages):
             if place < self._settings.keep_images and idle < self._settings.keep_images_h * 3600:
                 continue
-            if not self.in_use(name):
+            if name not in self._builds:
                 await self._remove(name)
+        for layer in self._state.leftovers.iterdir():
+            if _age_s(layer) > self._settings.keep_images_h * 3600:
+                await self._remove_layers(layer.name)
+                layer.unlink(missing_ok=True)
+
+    async def _remove_layers(self, last: str) -> None:
+        """What a broken build left, as far as nothing else is made from it."""
+        with contextlib.suppress(APIError):
+            found = await self._daemon.call(lambda client: client.inspect_image(last))
+            if not found.get("RepoTags"):
+                await self._daemon.call(lambda client: client.remove_image(last))
 
     async def _remove(self, name: str) -> None:
         self._known.pop(name, None)
@@ -245,7 +259,7 @@ class Images:
     def _idle_s(self, name: str) -> float:
         """Seconds since its last use by any runner of this folder."""
         try:
-            return time.time() - os.stat(self._state.images / name.partition(":")[2]).st_mtime
+            return _age_s(self._state.images / name.partition(":")[2])
         except FileNotFoundError:
             self._used(name)
             return 0.0
@@ -296,3 +310,7 @@ def read_image(name: str, found: dict[str, Any]) -> Image:
 
 def _disk_full(free: int) -> SystemFault:
     return SystemFault("disk_full", f"only {free} MB of disk are free on the runner")
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime

@@ -46,17 +46,23 @@ class StateDir:
         return self.path / "images"
 
     @property
+    def leftovers(self) -> Path:
+        """One empty file per build that came to nothing, named by its last layer."""
+        return self.path / "leftovers"
+
+    @property
     def scratch(self) -> Path:
         """Files without a name after they are opened: gone with the process."""
         return self.path / "scratch"
 
     def open(self) -> None:
         """Make the folder, and show that this runner lives."""
-        for folder in (self.repositories, self.images, self.scratch, self.path / "runners"):
+        plain = (self.path / "runners", self.path / "locks")
+        for folder in (self.repositories, self.images, self.leftovers, self.scratch, *plain):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.path / "locks").mkdir(exist_ok=True, mode=0o700)
         os.chmod(self.path, 0o700)
-        self._alive.acquire(timeout=0)
+        if not self._alive.is_locked:
+            self._alive.acquire(timeout=0)
 
     def close(self) -> None:
         if self._alive.is_locked:

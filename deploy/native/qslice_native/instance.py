@@ -58,6 +58,8 @@ class Instance:
         """
         wanted = [packages.RABBITMQ, packages.POSTGRESQL, packages.GIT]
         with self._locked():
+            if self.with_docker:
+                wanted += [packages.COMPILER, packages.LIBC]
             packages.install(wanted)
             if self.with_docker:
                 self.engine.up()

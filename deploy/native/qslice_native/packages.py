@@ -51,6 +51,9 @@ POSTGRESQL = Package("postgresql", ("/usr/lib/postgresql/*/bin/initdb",))
 DOCKER = Package("docker.io", ("/usr/sbin/dockerd", "/usr/bin/dockerd"))
 IPTABLES = Package("iptables", ("/usr/sbin/iptables",))
 DEBOOTSTRAP = Package("debootstrap", ("/usr/sbin/debootstrap",))
+#: The runner compiles the first process of its containers.
+COMPILER = Package("gcc", ("/usr/bin/cc", "/usr/bin/gcc"))
+LIBC = Package("libc6-dev", ("/usr/lib/*/libc.a", "/usr/lib/libc.a"))
 GIT = Package("git", ("/usr/bin/git",))
 CHROMIUM = Package("chromium", ("/usr/bin/chromium",))
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from docker import DockerClient
-from docker.errors import APIError
+from docker.errors import APIError, ImageNotFound
 from git import Repo
-from qslice.faults import UserFault
+from qslice.faults import Fault, SystemFault, UserFault
 from qslice_runner.engine import Checkout
 from qslice_runner.images import image_name
 
 from tests.integration.runner.conftest import DOCKERFILE, Lab, Runner
 from tests.support.git import add_commit, bare_repository
+from tests.support.registry import Registry
 from tests.support.wait import wait_for_async
 
 
@@ -252,3 +255,74 @@ def test_the_name_depends_on_nothing_else() -> None:
     one = Checkout("https://h/x", "c" * 40, "Dockerfile", archive)
     assert image_name(one) == image_name(Checkout("https://h/x", "c" * 40, "Dockerfile", archive))
     assert image_name(one) != image_name(Checkout("https://h/y", "c" * 40, "Dockerfile", archive))
+
+
+async def test_nothing_is_built_where_the_disk_is_nearly_full(lab: Lab) -> None:
+    runner = await lab.runner(min_free_mb=10**9)
+    with pytest.raises(SystemFault) as fault:
+        await runner.run("true", repository=bare_repository(lab.git, "full", {"Dockerfile": "x"}))
+    assert fault.value.code == "disk_full"
+
+
+async def test_a_build_that_fills_the_disk_is_ended(lab: Lab) -> None:
+    runner = await lab.runner(max_image_mb=5)
+    fill = "RUN head -c 60000000 /dev/urandom > /full && sync && sleep 1000\n"
+    repository = bare_repository(lab.git, "filling", {"Dockerfile": f"{DOCKERFILE}{fill}"})
+    failed = await runner.fails("true", repository=repository)
+    assert failed.code == "limits_exceeded"
+
+
+async def test_what_a_broken_build_left_is_removed_when_it_is_old(
+    own_lab: Lab, docker_client: DockerClient
+) -> None:
+    runner = await own_lab.runner()
+    # The base is a stage's own, so that its layer belongs to this build alone.
+    dockerfile = f"{DOCKERFILE}ENV UNIQUE={own_lab.state}\nRUN exit 1\n"
+    repository = bare_repository(own_lab.git, "leftover", {"Dockerfile": dockerfile})
+    await runner.fails("true", repository=repository)
+    [left] = (own_lab.state / "leftovers").iterdir()
+    assert docker_client.images.get(left.name)
+    await runner.handler.sweep(nobody_asks)
+    assert docker_client.images.get(left.name), "it speeds up the next try"
+    os.utime(left, (0, 0))
+    await runner.handler.sweep(nobody_asks)
+    assert not left.exists()
+    with pytest.raises(ImageNotFound):
+        docker_client.images.get(left.name)
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """An image registry on loopback that has nothing."""
+    with Registry() as serving:
+        yield serving
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "is_ours"),
+    [
+        (404, "build_failed", False),
+        (403, "build_failed", False),
+        (503, "registry_unreachable", True),
+    ],
+)
+async def test_a_base_image_that_cannot_be_had_is_told_by_whose_fault_it_is(
+    lab: Lab, runner: Runner, registry: Registry, status: int, code: str, is_ours: bool
+) -> None:
+    registry.status = status
+    dockerfile = f"FROM {registry.host}/qkd/none:1\n"
+    repository = bare_repository(lab.git, f"registry-{status}", {"Dockerfile": dockerfile})
+    with pytest.raises(Fault) as fault:
+        await runner.run("true", repository=repository)
+    assert fault.value.code == code
+    assert isinstance(fault.value, SystemFault) == is_ours
+    assert f"{registry.host}/qkd/none:1" in fault.value.message
+
+
+async def test_a_registry_that_is_not_there_is_ours(lab: Lab, runner: Runner) -> None:
+    with Registry() as gone:
+        dockerfile = f"FROM {gone.host}/qkd/none:1\n"
+    repository = bare_repository(lab.git, "registry-gone", {"Dockerfile": dockerfile})
+    with pytest.raises(SystemFault) as fault:
+        await runner.run("true", repository=repository)
+    assert fault.value.code == "registry_unreachable"

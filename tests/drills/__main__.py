@@ -139,8 +139,8 @@ def _count(client: Client, load: Load, broker_url: str) -> Verdict:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=3000)
-    parser.add_argument("--seconds", type=float, default=90, help="how long parts are killed")
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=60, help="how long parts are killed")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     return parser.parse_args()
 

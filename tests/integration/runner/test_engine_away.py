@@ -19,7 +19,6 @@ from tests.integration.runner.conftest import Lab, containers_of
 from tests.support.platform import Platform
 from tests.support.wait import wait_for_async
 
-
 #: The SDK leaves a socket that could not connect to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -134,7 +134,9 @@ class Services:
             "QSLICE_DATABASE_URL": _with_path(state["postgres_url"], DATABASE),
         }
         return {
-            "registry": {"QSLICE_MRS_TESTBED_CLIENT_SECRET": self._settings.secret("registry_client_secret")},
+            "registry": {
+                "QSLICE_MRS_TESTBED_CLIENT_SECRET": self._settings.secret("registry_client_secret")
+            },
             "ledger": ledger,
             "gateway": {
                 **ledger,

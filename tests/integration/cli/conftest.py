@@ -14,7 +14,6 @@ import pytest
 from qslice.cli import main
 from qslice.sdk import Client
 
-from tests.support.processes import ProcessStarter
 from tests.support.system import System
 
 
@@ -62,20 +61,8 @@ def qslice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.fixture
-def system(
-    start_process: ProcessStarter,
-    tmp_path: Path,
-    database_url: str,
-    broker_url: str,
-    management_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> System:
-    """A gateway where alice has the project `lab`, and her environment."""
-    system = System(
-        start_process, tmp_path, broker_url, database_url, management_url, QSLICE_WORKERS="1"
-    )
-    system.gateway()
-    system.make_project("lab")
+def system(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    """The same, and alice's environment."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("QSLICE_URL", system.url)
     monkeypatch.setenv("QSLICE_TOKEN", system.tokens.make("alice"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,7 +17,7 @@ from qslice.states import State
 
 from tests.support.lab import fresh_lab
 from tests.support.platform import Platform
-from tests.support.processes import LOOPBACK, ProcessStarter
+from tests.support.processes import LOOPBACK
 from tests.support.proxy import TcpProxy
 from tests.support.system import System
 
@@ -84,23 +83,6 @@ def project(platform: Platform, broker_url: str) -> Iterator[Project]:
         channel = connection.channel()
         channel.confirm_delivery()
         yield Project(lab.project, lab.amqp_url, channel)
-
-
-@pytest.fixture
-def system(
-    start_process: ProcessStarter,
-    tmp_path: Path,
-    database_url: str,
-    broker_url: str,
-    management_url: str,
-) -> System:
-    """A gateway, running, where alice has the project `lab`."""
-    system = System(
-        start_process, tmp_path, broker_url, database_url, management_url, QSLICE_WORKERS="1"
-    )
-    system.gateway()
-    system.make_project("lab")
-    return system
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ def item(row: dict[str, Any], points: Points) -> Item:
         "error": result.get("error"),
         "commit": result.get("commit"),
         "image": result.get("image"),
+        "image_digest": result.get("image_digest"),
     }
 
 

@@ -73,6 +73,7 @@ class BatchResult(BaseModel):
     error: Error | None
     commit: str | None
     image: str | None
+    image_digest: Annotated[str | None, Field(description="sha256:…, what the image was exactly")]
 
 
 class BatchResultList(BaseModel):

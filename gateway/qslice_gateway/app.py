@@ -17,6 +17,8 @@ from qslice_gateway.api import (
     jobs,
     logs,
     projects,
+    provenance,
+    publications,
     rabbit,
 )
 from qslice_gateway.problems import Problem, invalid
@@ -45,7 +47,17 @@ _OF_STATUS = {
 
 def all_routes() -> list[Route]:
     """Every route of the gateway."""
-    modules = (projects, jobs, logs, batches, dead, rabbit, health)
+    modules = (
+        projects,
+        jobs,
+        logs,
+        batches,
+        provenance,
+        publications,
+        dead,
+        rabbit,
+        health,
+    )
     found = [route for module in modules for route in module.routes.found]
     return [*found, *documentation.routes_about(found)]
 

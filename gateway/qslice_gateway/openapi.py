@@ -23,6 +23,10 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "project": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"},
     "job": {"type": "string", "pattern": _TYPE_ID.format(type="job")},
     "batch": {"type": "string", "pattern": _TYPE_ID.format(type="batch")},
+    "publication": {
+        "type": "string",
+        "pattern": _TYPE_ID.format(type="[a-z]{1,16}"),
+    },
     "message": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     "queue": {"type": "string", "pattern": "^[a-z0-9-]{1,63}(\\.[A-Za-z0-9_-]{1,100}){1,2}$"},
 }

@@ -110,6 +110,9 @@ class Routes:
     def post(self, path: str, **declared: Any) -> Callable[[View], View]:
         return self._add("POST", path, declared)
 
+    def put(self, path: str, **declared: Any) -> Callable[[View], View]:
+        return self._add("PUT", path, declared)
+
     def delete(self, path: str, **declared: Any) -> Callable[[View], View]:
         return self._add("DELETE", path, declared)
 

@@ -10,14 +10,14 @@ from qslice import ids
 from qslice.faults import Error
 from qslice.states import FINAL, State
 
-from qslice_gateway.api.models import Next, Page, cursor, page
+from qslice_gateway.api.models import Next, Page, Publication, cursor, page
 from qslice_gateway.auth.access import Access, Call
 from qslice_gateway.batches import BatchRequest, NewBatch, Points, expand
 from qslice_gateway.problems import Problem, invalid
 from qslice_gateway.results import item, pages, table
 from qslice_gateway.routing import JSON, Answer, Body, Routes, accepted, json, read_json
 from qslice_gateway.services import Services
-from qslice_gateway.store import batches, cancel
+from qslice_gateway.store import batches, cancel, publications
 
 routes = Routes("batches", "/api/v1/projects/<project>/batches")
 
@@ -40,6 +40,12 @@ class BatchSummary(Batch):
     counts: Annotated[dict[str, int], Field(description="number of jobs by state")]
     finished: Annotated[int, Field(description="number of jobs that are over")]
     parameters: Annotated[list[str], Field(description="what the grid or list varies")]
+
+
+class BatchDetails(BatchSummary):
+    publication: Annotated[
+        Publication | None, Field(description="its results in the metadata registry")
+    ]
 
 
 class BatchList(BaseModel):
@@ -163,11 +169,14 @@ def list_batches(call: Call, project: str, query: Page) -> Response:
     "/<batch>",
     access=Access.PROJECT,
     summary="A batch, with its jobs counted by state",
-    answers={200: Answer("The batch", BatchSummary)},
+    answers={200: Answer("The batch", BatchDetails)},
     problems=("batch_not_found",),
 )
 def get_batch(call: Call, project: str, batch: str) -> Response:
-    return json(_summary(_found(call.services, project, batch)))
+    found = _summary(_found(call.services, project, batch))
+    with call.services.pool.connection() as connection:
+        published = publications.get(connection, project, batch)
+    return json({**found, "publication": published})
 
 
 @routes.get(

@@ -29,7 +29,7 @@ from qslice_gateway.auth.access import Access, Call
 from qslice_gateway.problems import Problem
 from qslice_gateway.routing import Answer, Body, Routes, json
 from qslice_gateway.services import Services
-from qslice_gateway.store import cancel, jobs, reads, retry
+from qslice_gateway.store import cancel, jobs, publications, reads, retry
 
 routes = Routes("jobs", "/api/v1")
 
@@ -191,8 +191,12 @@ def list_jobs(call: Call, project: str, query: JobFilter) -> Response:
     answers={200: Answer("The job", Job)},
 )
 def get_job(call: Call, job: str) -> Response:
-    del job
-    return json(_all(call.the_job))
+    found = call.the_job
+    published: list[dict[str, Any]] = []
+    if found["kind"] != names.RUN:
+        with call.services.pool.connection() as connection:
+            published = publications.of_job(connection, job)
+    return json({**_all(found), "publications": published})
 
 
 def _all(row: dict[str, Any]) -> dict[str, Any]:

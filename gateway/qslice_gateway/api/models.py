@@ -4,11 +4,12 @@ import base64
 import binascii
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 from qslice.faults import Error, Owner
 from qslice.messages.base import Message
+from qslice.messages.completion import PublicationState
 from qslice.messages.result import Result
 from qslice.states import State
 
@@ -109,6 +110,24 @@ class JobSummary(BaseModel):
     error_code: str | None
 
 
+class Publication(BaseModel):
+    id: Annotated[str, Field(description="of the batch or resource, under which it is registered")]
+    project: str
+    what: Annotated[str, Field(description="`batch`, `server`, `pod`, `volume`, …")]
+    name: str
+    job_id: str | None
+    revision: Annotated[int, Field(description="grows with every change and every replay")]
+    state: PublicationState
+    internal_id: Annotated[int | None, Field(description="the registry's own id of the object")]
+    portal_url: Annotated[str | None, Field(description="its page on the registry's portal")]
+    action: Literal["created", "updated", "unchanged"] | None
+    error: Annotated[Error | None, Field(description="what the registry answered, if not yes")]
+    attempts: int
+    created_at: datetime
+    told_at: datetime | None
+    published_at: datetime | None
+
+
 class Job(JobSummary):
     """All of a job; what became of it is null until it ends."""
 
@@ -124,6 +143,12 @@ class Job(JobSummary):
     commit: str | None
     image: str | None
     Resultat: Annotated[str | None, Field(description="stdout, of a task in the TP's form")]
+    publications: Annotated[
+        list[Publication],
+        Field(
+            description="what it made, as it is in the metadata registry; a run's is its batch's"
+        ),
+    ]
 
 
 #: Fields of a result that a job shows as its own.

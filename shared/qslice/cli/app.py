@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from qslice.cli import batches, dead, jobs, login, logs, projects, results, submit, watch
+from qslice.cli import (
+    batches,
+    dead,
+    jobs,
+    login,
+    logs,
+    projects,
+    publications,
+    results,
+    submit,
+    watch,
+)
 from qslice.messages.base import Rejected
 from qslice.sdk.errors import ApiError, QsliceError
 
@@ -30,6 +41,7 @@ app.command("results")(results.results)
 app.command("cancel")(jobs.cancel)
 app.command("retry")(jobs.retry)
 app.add_typer(dead.app, name="dead")
+app.add_typer(publications.app, name="publications")
 
 
 def main() -> None:

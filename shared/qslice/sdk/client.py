@@ -19,6 +19,7 @@ import orjson
 
 from qslice import ids
 from qslice.messages.base import Rejected
+from qslice.messages.completion import PublicationSettings
 from qslice.messages.result import Result
 from qslice.messages.run import Run
 from qslice.sdk import config
@@ -34,6 +35,7 @@ from qslice.sdk.models import (
     JobRef,
     LogLine,
     Project,
+    Publication,
 )
 from qslice.states import State
 
@@ -289,6 +291,41 @@ class Client:
     def delete_dead(self, message_id: str, *, project: str | None = None) -> None:
         """Drop a dead message from the list."""
         self.api.delete(f"{self._of(project)}/dead/{_quoted(message_id)}")
+
+    # The metadata registry
+
+    def publications(
+        self, *, state: str | None = None, project: str | None = None
+    ) -> Iterator[Publication]:
+        """What is, or is to be, in the metadata registry; `state`: only those."""
+        return Publication.each(self.api.pages(f"{self._of(project)}/publications", state=state))
+
+    def publication(self, publication_id: str, *, project: str | None = None) -> Publication:
+        """One of them, by the id of the batch or resource."""
+        path = f"{self._of(project)}/publications/{_quoted(publication_id)}"
+        return Publication.of(self.api.get(path))
+
+    def replay_publication(self, publication_id: str, *, project: str | None = None) -> Publication:
+        """Publish it again, as the project's settings are now."""
+        path = f"{self._of(project)}/publications/{_quoted(publication_id)}/replay"
+        return Publication.of(self.api.post(path))
+
+    def publication_settings(self, *, project: str | None = None) -> PublicationSettings:
+        """What the project says of all that is published."""
+        return PublicationSettings.of(self.api.get(f"{self._of(project)}/settings/publication"))
+
+    def change_publication_settings(
+        self, settings: PublicationSettings, *, project: str | None = None
+    ) -> PublicationSettings:
+        """Change them, for what is published from now on."""
+        path = f"{self._of(project)}/settings/publication"
+        return PublicationSettings.of(
+            self.api.send("PUT", path, body=settings.model_dump(mode="json"))
+        )
+
+    def crate(self, batch_id: str, *, project: str | None = None) -> bytes:
+        """The provenance of a finished batch: an RO-Crate as a ZIP file."""
+        return self.api.file(f"{self._of(project)}/batches/{_quoted(batch_id)}/crate")
 
     def _of(self, project: str | None) -> str:
         project = project or self.project

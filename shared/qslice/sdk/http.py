@@ -94,6 +94,10 @@ class Api:
     def csv(self, path: str, **query: Any) -> str:
         return self._tried("GET", path, query, None, accept="text/csv").text
 
+    def file(self, path: str, **query: Any) -> bytes:
+        """A file that is downloaded."""
+        return self._tried("GET", path, query, None, accept="*/*").content
+
     def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """The items of a listing, page by page."""
         cursor: str | None = None

@@ -149,3 +149,21 @@ class DeadMessage(View):
     replayed_at: datetime | None = None
     #: The new job's id, or the queue that the message went back to.
     replayed_as: str | None = None
+
+
+class Publication(View):
+    """What the metadata registry has of a batch or a resource."""
+
+    id: str
+    what: str
+    name: str
+    #: pending, published, delayed, failed or withheld.
+    state: str
+    revision: int
+    #: The registry's own id of its object, and its page on the registry's portal.
+    internal_id: int | None = None
+    portal_url: str | None = None
+    error: Error | None = None
+    attempts: int = 0
+    job_id: str | None = None
+    published_at: datetime | None = None

@@ -251,7 +251,15 @@ _TABLE: tuple[tuple[str, _Explanation], ...] = (
         ),
     ),
     (
-        r"dubious ownership|transport '\w+' not allowed|host key verification failed",
+        r"dubious ownership",
+        lambda text: UserFault(
+            "repository_forbidden",
+            f"{text.split(': ')[0]} belongs to another user of the runner's host than the "
+            "runner; its operator must give it to that user",
+        ),
+    ),
+    (
+        r"transport '\w+' not allowed|host key verification failed",
         lambda text: UserFault("repository_forbidden", text),
     ),
     (

@@ -19,6 +19,8 @@ C = TypeVar("C", bound=docker.APIClient)
 Call = Callable[[Any], T]
 
 _TIMEOUT_S = 120
+#: The event loop reads the connections to containers itself, so they must be plain sockets.
+_TRANSPORTS = ("unix://", "tcp://", "http://")
 
 
 def unavailable(error: object) -> SystemFault:
@@ -63,6 +65,12 @@ class Daemon:
 
     def client(self, kind: type[C]) -> C:
         """A new client; close it. Raises `SystemFault`."""
+        if not self.host.startswith(_TRANSPORTS):
+            raise SystemFault(
+                "internal",
+                f"the Docker engine is reached by its socket or plain TCP, not by {self.host}; "
+                "where it is on another host, through a tunnel",
+            )
         try:
             client = kind(base_url=self.host, version=self._version or "auto", timeout=_TIMEOUT_S)
         except DockerException as error:

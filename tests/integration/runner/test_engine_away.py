@@ -103,6 +103,13 @@ async def test_a_runner_does_not_start_without_an_engine(lab: Lab, tmp_path: Pat
     await handler.stop()
 
 
+async def test_an_engine_behind_another_transport_is_refused_in_words(lab: Lab) -> None:
+    handler = RunHandler(lab.settings(docker_host="ssh://host"))
+    with pytest.raises(SystemFault, match="tunnel"):
+        await handler.start()
+    await handler.stop()
+
+
 async def test_an_engine_that_goes_away_under_a_command_is_our_fault(
     own_lab: Lab, proxy: SocketProxy, docker_client: DockerClient
 ) -> None:

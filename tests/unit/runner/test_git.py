@@ -83,7 +83,10 @@ def test_a_name_is_a_branch_before_it_is_a_tag() -> None:
         ("fatal: could not read Username for 'https://h'", "repository_not_found"),
         ("fatal: '/x' does not appear to be a git repository", "repository_not_found"),
         ("git@h: Permission denied (publickey).", "repository_not_found"),
-        ("error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403", None),
+        (
+            "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403",
+            "repository_not_found",
+        ),
         ("fatal: transport 'ext' not allowed", "repository_forbidden"),
         ("Host key verification failed.", "repository_forbidden"),
         ("fatal: unable to update url base from redirection", "repository_forbidden"),
@@ -91,10 +94,10 @@ def test_a_name_is_a_branch_before_it_is_a_tag() -> None:
         ("fatal: remote error: upload-pack: not our ref 00", "ref_not_found"),
     ],
 )
-def test_what_the_user_can_mend_is_the_users(said: str, code: str | None) -> None:
+def test_what_the_user_can_mend_is_the_users(said: str, code: str) -> None:
     fault = explain(said, "https://h/x")
     assert isinstance(fault, UserFault)
-    assert fault.code == code or (code is None and fault.code == "repository_not_found")
+    assert fault.code == code
     assert "https://h/x" in fault.message
 
 
@@ -115,3 +118,10 @@ def test_what_may_pass_by_itself_is_ours(said: str, code: str) -> None:
     fault = explain(said, "https://h/x")
     assert isinstance(fault, SystemFault)
     assert fault.code == code
+
+
+def test_a_repository_of_another_user_is_told_without_gits_advice() -> None:
+    said = "fatal: detected dubious ownership in repository at '/g'\nTo add an exception, call:\n"
+    fault = explain(f"{said}\n\tgit config --global --add safe.directory /g", "file:///g", "c" * 40)
+    assert "belongs to another user" in fault.message
+    assert "safe.directory" not in fault.message

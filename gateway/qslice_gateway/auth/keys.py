@@ -61,7 +61,7 @@ class Keys:
         now = self._clock()
         old = self._read_at is None or now - self._read_at > MAX_AGE_S
         if (found is None or old) and self._may_try(now):
-            self._refresh()
+            self._refresh(wait=found is None)
             found = self._look(kid)
         if self._read_at is None:
             raise KeysUnavailable(f"the keys of {self.issuer.issuer} cannot be read")
@@ -76,8 +76,11 @@ class Keys:
     def _may_try(self, now: float) -> bool:
         return self._tried_at is None or now - self._tried_at >= self._floor_s
 
-    def _refresh(self) -> None:
-        with self._lock:
+    def _refresh(self, *, wait: bool) -> None:
+        """Look the keys up; who has one that is good goes on with it while another does that."""
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
             now = self._clock()
             if not self._may_try(now):
                 return
@@ -89,6 +92,8 @@ class Keys:
                 log.error("keys_unreadable", issuer=self.issuer.issuer, error=str(wrong))
             finally:
                 self._tried_at = self._clock()
+        finally:
+            self._lock.release()
 
     def _parse(self) -> dict[str | None, PyJWK]:
         document = orjson.loads(self._document())

@@ -56,7 +56,7 @@ class Instance:
 
         Raises NativeError with a message for people, naming the log, where a part cannot start.
         """
-        wanted = [packages.RABBITMQ, packages.POSTGRESQL, packages.GIT]
+        wanted = [packages.RABBITMQ, packages.POSTGRESQL, packages.GIT, packages.CURL]
         with self._locked():
             if self.with_docker:
                 wanted += [packages.COMPILER, packages.LIBC]

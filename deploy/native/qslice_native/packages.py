@@ -55,6 +55,8 @@ DEBOOTSTRAP = Package("debootstrap", ("/usr/sbin/debootstrap",))
 COMPILER = Package("gcc", ("/usr/bin/cc", "/usr/bin/gcc"))
 LIBC = Package("libc6-dev", ("/usr/lib/*/libc.a", "/usr/lib/libc.a"))
 GIT = Package("git", ("/usr/bin/git",))
+#: The guides' REST examples, which tests run, call it.
+CURL = Package("curl", ("/usr/bin/curl",))
 CHROMIUM = Package("chromium", ("/usr/bin/chromium",))
 
 

@@ -123,6 +123,27 @@ async def test_a_consumer_gets_its_prefetch_and_more_with_each_ack(connection: C
     assert len(came) == 3
 
 
+async def test_acks_of_one_turn_in_any_order_settle_those_messages_and_no_others(
+    connection: Connection,
+) -> None:
+    channel = await connection.channel(prefetch=50, confirms=True)
+    await channel.declare_queue("q", durable=True, arguments=QUORUM)
+    came: list[Message] = []
+    await asyncio.gather(*(channel.publish("", "q", b"%d" % n) for n in range(12)))
+    tag = await channel.consume("q", came.append)
+    await wait_for_async(lambda: len(came) == 12, what="all of them")
+    for n in (1, 0, 3, 2, 9, 6):
+        channel.ack(came[n])
+    channel.give_back(came[4])
+    await asyncio.sleep(0)
+    channel.ack(came[5])
+    await channel.cancel(tag)
+    await channel.close()
+    reading = await connection.channel()
+    left = [message.body for _ in range(12) if (message := await reading.get("q"))]
+    assert sorted(left) == sorted([b"4", b"7", b"8", b"10", b"11"])
+
+
 async def test_a_consumer_whose_queue_is_deleted_is_told_so(
     connection: Connection, channel: Channel
 ) -> None:

@@ -25,6 +25,9 @@ class Channel:
         self._published = 0
         self._unconfirmed: OrderedDict[int, asyncio.Future[None]] = OrderedDict()
         self._got: asyncio.Future[Message | None] | None = None
+        #: Tags of messages that are not settled, in order; True: to be acknowledged this turn.
+        self._unsettled: dict[int, bool] = {}
+        self._acks = 0
         self._ended: Cut | None = None
         self._when_closed: list[Callable[[], None]] = []
         raw.add_on_close_callback(self._closed)
@@ -44,6 +47,7 @@ class Channel:
 
     async def close(self) -> None:
         if self._ended is None:
+            self._send_acks()
             closed = self._future()
             self.when_closed(lambda: None if closed.done() else closed.set_result(None))
             self._raw.close()
@@ -97,6 +101,8 @@ class Channel:
         """Call `take` for each message, until `cancel` with the tag that this returns."""
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            if not no_ack:
+                self._unsettled[method.delivery_tag] = False
             take(message_of(method, properties, body, method.consumer_tag))
 
         answer = await self._call(
@@ -114,6 +120,7 @@ class Channel:
         got = self._got = self._future()
 
         def found(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            self._unsettled[method.delivery_tag] = False
             if not got.done():
                 got.set_result(message_of(method, properties, body, None))
 
@@ -122,13 +129,33 @@ class Channel:
         return message
 
     def ack(self, message: Message) -> None:
+        """Done with it. Those of one turn of the event loop go together: the broker writes less."""
         self._check()
-        self._raw.basic_ack(message.tag)
+        self._unsettled[message.tag] = True
+        self._acks += 1
+        if self._acks == 1:
+            asyncio.get_running_loop().call_soon(self._send_acks)
 
     def give_back(self, message: Message) -> None:
         """Put it back; the broker counts that against the queue's delivery limit."""
         self._check()
+        self._unsettled.pop(message.tag, None)
         self._raw.basic_nack(message.tag, requeue=True)
+
+    def _send_acks(self) -> None:
+        """One ack for all up to the first that is not done, and one for each beyond it."""
+        self._acks = 0
+        if not self._raw.is_open:
+            return
+        first = [tag for tag, _ in takewhile(lambda item: item[1], self._unsettled.items())]
+        for tag in first:
+            del self._unsettled[tag]
+        if first:
+            self._raw.basic_ack(first[-1], multiple=len(first) > 1)
+        rest = [tag for tag, done in self._unsettled.items() if done]
+        for tag in rest:
+            del self._unsettled[tag]
+            self._raw.basic_ack(tag)
 
     # -- publishing
 

@@ -65,6 +65,16 @@ def test_every_todo_queue_loses_nothing_at_its_delivery_limit() -> None:
         assert queue.bindings == (topology.Binding(names.EXCHANGE_TODO, queue.name),)
 
 
+@pytest.mark.parametrize("name", [names.QUEUE_EVENTS, names.QUEUE_DONE, names.QUEUE_DEAD])
+def test_the_ledgers_queues_drop_nothing_also_where_the_broker_has_a_limit_of_its_own(
+    name: str,
+) -> None:
+    queue = next(queue for queue in topology.QUEUES if queue.name == name)
+    assert queue.arguments["x-delivery-limit"] >= 1_000_000
+    assert "x-max-length" not in queue.arguments
+    assert queue.bindings[0].key == "#"
+
+
 def test_a_project_sees_only_its_own_results() -> None:
     done = next(queue for queue in topology.project_queues("p") if queue.name == "p.Done")
     assert done.bindings == (topology.Binding(names.EXCHANGE_DONE, "p.#"),)

@@ -5,8 +5,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from qslice_runner.daemon import Daemon
 from qslice_runner.dockerfile import OWN_IMAGES
 from qslice_runner.engine import BuildLog, Checkout, Image
 from qslice_runner.settings import RunnerSettings
+from qslice_runner.shared_build import SharedBuild
 from qslice_runner.state import StateDir, digest
 
 log = structlog.get_logger(__name__)
 
 _MB = 1024 * 1024
 _REMEMBERED_FAILURES = 1000
-_KEPT_PIECES = 500
 _LOOK_S = 1.0
 
 
@@ -50,7 +49,7 @@ class Images:
         #: Where the engine keeps images.
         self.engine_root: Path | None = None
         self._known: dict[str, Image] = {}
-        self._builds: dict[str, _Shared] = {}
+        self._builds: dict[str, SharedBuild] = {}
         self._failed: OrderedDict[str, tuple[datetime, UserFault]] = OrderedDict()
 
     async def get(self, checkout: Checkout, log_: BuildLog, asked_at: datetime | None) -> Image:
@@ -63,7 +62,7 @@ class Images:
             raise UserFault(failed[1].code, failed[1].message)
         shared = self._builds.get(name)
         if shared is None:
-            shared = self._builds[name] = _Shared(lambda: self._end(name, shared))
+            shared = self._builds[name] = SharedBuild(lambda: self._end(name, shared))
             shared.task = asyncio.create_task(self._make(name, checkout, shared))
             shared.task.add_done_callback(lambda task: self._end(name, shared, task))
         image = await shared.wait(log_)
@@ -75,7 +74,7 @@ class Images:
         self._known.pop(image.name, None)
 
     def _end(
-        self, name: str, shared: "_Shared | None", task: asyncio.Task[Image] | None = None
+        self, name: str, shared: SharedBuild | None, task: asyncio.Task[Image] | None = None
     ) -> None:
         """Whoever wants the image from now on starts another build."""
         if self._builds.get(name) is shared:
@@ -83,7 +82,7 @@ class Images:
         if task is not None and not task.cancelled():
             task.exception()  # perhaps nobody waits for it any more
 
-    async def _make(self, name: str, checkout: Checkout, shared: "_Shared") -> Image:
+    async def _make(self, name: str, checkout: Checkout, shared: SharedBuild) -> Image:
         async with self._state.lock("image", name):
             image = await self._inspect(name)
             if image is None:
@@ -102,7 +101,7 @@ class Images:
         self._known[name] = image
         return image
 
-    async def _build(self, name: str, checkout: Checkout, shared: "_Shared") -> None:
+    async def _build(self, name: str, checkout: Checkout, shared: SharedBuild) -> None:
         started = time.monotonic()
         self.check_disk()
         with (
@@ -263,37 +262,6 @@ class Images:
         except FileNotFoundError:
             self._used(name)
             return 0.0
-
-
-class _Shared:
-    """A build that several jobs wait for; it is given up when none does any more."""
-
-    def __init__(self, abandon: Callable[[], None]) -> None:
-        self._abandon = abandon
-        self.task: asyncio.Future[Image] = asyncio.get_running_loop().create_future()
-        self._listeners: list[BuildLog] = []
-        self._said: deque[str] = deque(maxlen=_KEPT_PIECES)
-
-    async def wait(self, log_: BuildLog) -> Image:
-        # Who comes late reads what was said before.
-        if before := "".join(self._said):
-            await log_(before)
-        self._listeners.append(log_)
-        try:
-            return await asyncio.shield(self.task)
-        except asyncio.CancelledError:
-            if self._listeners == [log_]:
-                self._abandon()
-                self.task.cancel()
-                await asyncio.wait((self.task,))
-            raise
-        finally:
-            self._listeners.remove(log_)
-
-    async def say(self, text: str) -> None:
-        self._said.append(text)
-        for listener in list(self._listeners):
-            await listener(text)
 
 
 def read_image(name: str, found: dict[str, Any]) -> Image:

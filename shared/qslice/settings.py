@@ -52,5 +52,8 @@ def load(model: type[S], **given: Any) -> S:
     try:
         return model(**given)
     except ValidationError as wrong:
-        lines = [f"  QSLICE_{field.upper()}: {why}" for field, why in problems(wrong)]
+        lines = [
+            f"  QSLICE_{field.upper()}: {why}" if field else f"  {why}"
+            for field, why in problems(wrong)
+        ]
         raise SystemExit("\n".join(["These settings are missing or wrong:", *lines])) from None

@@ -78,7 +78,7 @@ def of_batch(
                 image=one.get("image"),
                 command=[str(part) for part in template.get("command", [])],
             )
-            for one in runs.software[:MAX_SOFTWARE]
+            for one in runs.software[:MAX_SOFTWARE] or [{}]
         ],
         created_at=submitted,
         ended_at=batch["finished_at"],

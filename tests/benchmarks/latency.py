@@ -1,6 +1,5 @@
 """From submit to start of a no-op on an idle system, against a Celery worker."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -53,7 +52,5 @@ def _ours(parts: Parts) -> Callable[[], float]:
 
 
 def _peer(parts: Parts) -> Callable[[], float]:
-    os.environ.update(parts.peer_environment)
-    from tests.benchmarks.peers.celery_app import stamp
-
+    stamp = parts.celery_app().stamp
     return lambda: float(stamp.apply_async((time.time(),)).get(timeout=60, interval=0.005))

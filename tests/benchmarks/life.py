@@ -1,6 +1,5 @@
 """The whole life of no-op jobs per second, two worker processes each, all in PostgreSQL."""
 
-import os
 import time
 
 import psycopg
@@ -43,9 +42,7 @@ def _ours(parts: Parts, jobs: int) -> float:
 
 
 def _peer(parts: Parts, jobs: int) -> float:
-    os.environ.update(parts.peer_environment)
-    from tests.benchmarks.peers.celery_app import noop
-
+    noop = parts.celery_app().noop
     with psycopg.connect(
         parts.peer_environment["PEER_DATABASE_URL"], autocommit=True
     ) as connection:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from tests.support.platform import Platform, fresh_database, fresh_vhost
 from tests.support.processes import (
@@ -38,7 +40,7 @@ class Parts:
 
     def celery_worker(self, concurrency: int = WORKER_PROCESSES) -> ServiceProcess:
         process = self.start(
-            *(sys.executable, "-m", "celery", "-A", "tests.benchmarks.peers.celery_app"),
+            *("python", "-m", "celery", "-A", "tests.benchmarks.peers.celery_app"),
             *("worker", "-P", "prefork", "-c", str(concurrency), "-l", "INFO"),
             *("--without-gossip", "--without-mingle", "-Q", "peer"),
             env=self.peer_environment,
@@ -46,11 +48,16 @@ class Parts:
         process.wait_for_log("ready.", 120)
         return process
 
+    def celery_app(self) -> ModuleType:
+        """The peer's tasks, to be sent from this process: read anew, for each measure's parts."""
+        os.environ.update(self.peer_environment)
+        return importlib.reload(importlib.import_module("tests.benchmarks.peers.celery_app"))
+
     def celery_gateway(self) -> int:
         """The peer's view under the same gunicorn; its port."""
         port = pick_free_port()
         self.start(
-            *(sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", GATEWAY_WORKERS),
+            *("python", "-m", "gunicorn", "-k", "gthread", "-w", GATEWAY_WORKERS),
             *("--threads", GATEWAY_THREADS, "-b", f"{LOOPBACK}:{port}", "--keep-alive", "75"),
             *("--no-control-socket", "tests.benchmarks.peers.celery_view:app"),
             env=self.peer_environment,

@@ -26,6 +26,8 @@ _BUSY = frozenset({429, 502, 503, 504})
 #: Silence after which a live stream is taken for dead; the gateway sends comments more often.
 _STREAM_SILENCE_S = 60.0
 _RESUME_S = 0.5
+#: Stands for the moment in which a stream begins.
+_OPENED = ServerEvent("", "", None)
 
 
 class _Again(Exception):
@@ -117,8 +119,10 @@ class Api:
         while True:
             try:
                 for event in self._stream(path, last_id, query):
-                    last_id = event.id or last_id
                     failing_since = None
+                    if event is _OPENED:
+                        continue
+                    last_id = event.id or last_id
                     if event.name == "end":
                         return
                     yield event
@@ -148,6 +152,7 @@ class Api:
                 self._check(response)
                 if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
                     raise Unreachable(f"{self.url} gives no stream; is it a qslice gateway?")
+                yield _OPENED
                 yield from parse(response.iter_lines())
         except httpx.TransportError as error:
             raise _Again(self._unreachable(error)) from None

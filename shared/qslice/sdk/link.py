@@ -42,7 +42,9 @@ class Link:
         try:
             self._parameters = pika.URLParameters(url)
         except (ValueError, TypeError) as wrong:
-            raise BrokerError(f"{redact(url)!r} is no address of a broker: {wrong}") from None
+            raise BrokerError(
+                f"{redact(url)!r} is no address of a broker: {redact(str(wrong))}"
+            ) from None
         self._parameters.heartbeat = heartbeat_s
         self._parameters.client_properties = {"connection_name": name}
         self._where = f"{self._parameters.host}:{self._parameters.port}"

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qslice.faults import Error
+from qslice.messages.base import problems
 from qslice.sdk.errors import Unreachable
 from qslice.states import FINAL, State
 
@@ -20,8 +21,11 @@ class View(BaseModel):
         try:
             return cls.model_validate(document)
         except ValidationError as wrong:
+            # Without the values: some are secrets.
+            field, reason = problems(wrong)[0]
             raise Unreachable(
-                f"the gateway's answer is not understood; is it of another version? {wrong}"
+                "the gateway's answer is not understood; is it of another version? "
+                f"({field}: {reason})"
             ) from None
 
     @classmethod

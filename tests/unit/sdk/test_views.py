@@ -27,3 +27,9 @@ def test_a_batch_counts_what_is_over_whatever_its_end() -> None:
 def test_a_broker_users_password_is_in_no_text_of_it() -> None:
     user = BrokerUser(amqp_url="amqp://u:sesame@h", username="u", password="sesame")
     assert "sesame" not in f"{user} {user!r}"
+
+
+def test_an_answer_that_is_not_understood_is_told_without_its_values() -> None:
+    with pytest.raises(Unreachable, match="username") as told:
+        BrokerUser.of({"amqp_url": "amqp://u:sesame@h", "password": "sesame"})
+    assert "sesame" not in str(told.value)

@@ -133,7 +133,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_can_be_tried_again(client: Clien
     assert client.wait(job, timeout_s=60).error is not None
     with pytest.raises(ApiError) as refused:
         client.retry(again)
-    assert refused.value.code == "job_active"
+    assert refused.value.code == "not_retriable"
 
 
 def test_waiting_for_a_job_ends_with_the_time(client: Client) -> None:

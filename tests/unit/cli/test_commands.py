@@ -56,6 +56,7 @@ COMMANDS = [
     ("cancel",),
     ("retry",),
     *(("dead", name) for name in ("list", "replay", "delete")),
+    *(("publications", name) for name in ("list", "replay", "settings", "crate")),
 ]
 
 

@@ -26,7 +26,7 @@ def measure(parts: Parts, jobs: int = 100_000, per_batch: int = 50_000) -> list[
     ours = jobs / (time.perf_counter() - begin)
     with psycopg.connect(parts.database_url) as connection:
         row = connection.execute(
-            "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM outbox)"
+            "SELECT (SELECT count(*) FROM jobs), (SELECT count(job_id) FROM outbox)"
         )
         counted = row.fetchone()
     if counted != (jobs, jobs):

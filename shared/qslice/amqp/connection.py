@@ -44,12 +44,16 @@ class Connection:
         parameters = pika.URLParameters(url)
         parameters.heartbeat = HEARTBEAT_S
         parameters.client_properties = {"connection_name": name}
-        CorkedConnection(parameters, on_open_callback=done, on_open_error_callback=failed)
+        raw = CorkedConnection(parameters, on_open_callback=done, on_open_error_callback=failed)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return cls(await opened)
-        except TimeoutError:
-            raise Cut("the broker did not answer in time") from None
+        except BaseException as failure:
+            if not raw.is_closed and not raw.is_closing:
+                raw.close()
+            if isinstance(failure, TimeoutError):
+                raise Cut("the broker did not answer in time") from None
+            raise
 
     async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> Channel:
         """A new channel; with confirms, one to `publish` on."""

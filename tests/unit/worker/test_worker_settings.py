@@ -28,6 +28,8 @@ def test_metrics_are_off_unless_asked_for() -> None:
         ("QSLICE_WORKER_NAME", "a b"),
         ("QSLICE_METRICS_LISTEN", "9464"),
         ("QSLICE_LEASE_S", "0"),
+        ("QSLICE_AMQP_URL", "localhost:5672"),
+        ("QSLICE_AMQP_URL", "amqp://"),
     ],
 )
 def test_a_wrong_setting_ends_the_program_with_its_name(

@@ -59,6 +59,7 @@ def lab(
             monkeypatch.setenv(name, value)
         yield system
         client.delete_project(PROJECT)
+    system.close()
     runner.terminate()
     mine = f"qslice.worker-host={system.folder.name}"
     for image in docker_client.images.list(filters={"label": mine}):

@@ -41,7 +41,7 @@ class MrsSettings(Settings):
 
     @field_validator("mrs_url", "mrs_portal_url", "mrs_token_url")
     @classmethod
-    def _address(cls, value: str) -> str:
+    def _web_address(cls, value: str) -> str:
         if not value:
             return value
         parts = urlsplit(value)

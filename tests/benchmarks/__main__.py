@@ -22,7 +22,7 @@ from tests.benchmarks.parts import parts
 from tests.support.platform import Platform
 from tests.support.schema import schema_template
 
-MEASURES = ("submit", "bulk", "latency", "life", "containers", "scale", "mrs")
+MEASURES = ("submit", "bulk", "latency", "life", "containers", "scale")
 
 
 def main() -> None:

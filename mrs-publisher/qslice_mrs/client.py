@@ -119,16 +119,17 @@ class MrsClient:
         return Page(items, int(answer.get("total", len(items))))
 
     async def _write(self, method: str, path: str, document: dict[str, Any]) -> httpx.Response:
+        form = self._read_only_null
         try:
-            body = body_of(document, self._read_only_null)
+            body = body_of(document, form)
             return await self._send(method, path, body)
         except Refused as refused:
             if refused.status != 400 or not any(name in refused.message for name in READ_ONLY):
                 raise
             # A 400 stored nothing: the other form may be tried, and is remembered if it fits.
-            other = not self._read_only_null
-            response = await self._send(method, path, body_of(document, other))
-            self._read_only_null = other
+            # The other than was sent: another request may have learnt the form meanwhile.
+            response = await self._send(method, path, body_of(document, not form))
+            self._read_only_null = not form
             return response
 
     async def _send(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
